@@ -1,0 +1,116 @@
+"""Every setting of Slipway, read in one place from the `[slipway]` section of Airflow's configuration.
+
+Each can be given as an environment variable `AIRFLOW__SLIPWAY__<NAME>`. Values are read when asked for, so
+that a test or a DAG's process sees the environment it runs in.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = [
+    "allow_source_distributions",
+    "bundle_store",
+    "environments_dir",
+    "golden_tolerance",
+    "max_archive_bytes",
+    "max_files",
+    "max_ratio",
+    "max_unpacked_bytes",
+    "probe_cpu_seconds",
+    "probe_memory_bytes",
+    "probe_timeout_seconds",
+    "python",
+    "scoring_home",
+]
+
+_GIB = 1024**3
+
+
+def bundle_store() -> str:
+    """URI of the bundle store: a folder in anything that Airflow's ObjectStoragePath reads and writes."""
+    return _text("bundle_store", (_home() / "bundles").as_uri())
+
+
+def environments_dir() -> Path:
+    """Folder of the models' virtual environments, one for each lock digest; shared with the model host."""
+    return Path(_text("environments_dir", str(_home() / "environments")))
+
+
+def scoring_home() -> Path:
+    """Folder of the scoring server's package (`include/scoring` of the checkout)."""
+    return Path(_text("scoring_home", str(Path(__file__).resolve().parents[2] / "include" / "scoring")))
+
+
+def python() -> str:
+    """Interpreter that the models' environments are made with; its version is part of every lock."""
+    return _text("python", getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def max_archive_bytes() -> int:
+    """Largest zip that import_bundle takes, in bytes."""
+    return _number("max_archive_bytes", 20 * _GIB)
+
+
+def max_unpacked_bytes() -> int:
+    """Largest total size of a bundle's files, in bytes."""
+    return _number("max_unpacked_bytes", 40 * _GIB)
+
+
+def max_files() -> int:
+    """Largest number of files in a bundle."""
+    return _number("max_files", 10_000)
+
+
+def max_ratio() -> int:
+    """Largest ratio of unpacked to packed size of a file; more is taken for a zip bomb."""
+    return _number("max_ratio", 200)
+
+
+def probe_timeout_seconds() -> int:
+    """Longest time for loading a bundle and predicting its sample, in seconds of wall clock."""
+    return _number("probe_timeout_seconds", 300)
+
+
+def probe_cpu_seconds() -> int:
+    """Most CPU time that a probe may use, in seconds over all its threads."""
+    return _number("probe_cpu_seconds", 600)
+
+
+def probe_memory_bytes() -> int:
+    """Most memory that a probe may use, in bytes."""
+    return _number("probe_memory_bytes", 4 * _GIB)
+
+
+def allow_source_distributions() -> bool:
+    """Whether a bundle's requirements may be built from source, which runs their authors' code."""
+    return _text("allow_source_distributions", "false").lower() in {"1", "true", "yes", "on"}
+
+
+def golden_tolerance() -> float:
+    """Relative difference up to which a float of the golden sample's output counts as equal."""
+    return float(_text("golden_tolerance", "1e-6"))
+
+
+def masked_dirs() -> list[Path]:
+    """Folders that a probe must not see: Airflow's home, and what `masked_dirs` lists (separated by ':')."""
+    listed = [Path(part) for part in _text("masked_dirs", "").split(":") if part]
+    return [Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")), *listed]
+
+
+def _home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")) / "slipway"
+
+
+def _text(name: str, default: str) -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("slipway", name, fallback=default))
+
+
+def _number(name: str, default: int) -> int:
+    from airflow.sdk.configuration import conf
+
+    return int(conf.getint("slipway", name, fallback=default))

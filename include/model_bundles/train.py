@@ -37,7 +37,7 @@ PICKLE_PROTOCOL = 4
 
 
 def save_pickle(path: Path, value: Any) -> None:
-    """A plain pickle: joblib's own format hides arrays between the opcodes, where a scanner does not see them."""
+    """A plain pickle: joblib's format puts raw arrays between the opcodes, where scanners lose the thread."""
     path.write_bytes(pickle.dumps(value, protocol=PICKLE_PROTOCOL))
 
 
@@ -45,7 +45,8 @@ def save_sample(bundle: Path, frame: pd.DataFrame) -> None:
     """`sample_input.json` in MLflow's `dataframe_split` form, one row of data a line."""
     columns = json.dumps([str(column) for column in frame.columns])
     rows = ",\n      ".join(json.dumps(row) for row in frame.to_numpy(dtype=float).tolist())
-    text = f'{{\n  "dataframe_split": {{\n    "columns": {columns},\n    "data": [\n      {rows}\n    ]\n  }}\n}}\n'
+    body = f'"columns": {columns},\n    "data": [\n      {rows}\n    ]'
+    text = f'{{\n  "dataframe_split": {{\n    {body}\n  }}\n}}\n'
     (bundle / "sample_input.json").write_text(text, encoding="utf-8")
 
 

@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DeploymentRecord", "GoldenSample", "ModelManifest", "ModelVersion", "Samples", "Signature", "Target"]
+__all__ = [
+    "DeploymentRecord",
+    "GoldenSample",
+    "ModelManifest",
+    "ModelVersion",
+    "Samples",
+    "Signature",
+    "Target",
+]
 
 Target = Literal["mlflow", "docker", "kubernetes", "sagemaker", "azureml"]
 

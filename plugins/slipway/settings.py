@@ -15,6 +15,7 @@ __all__ = [
     "bundle_store",
     "environments_dir",
     "golden_tolerance",
+    "masked_dirs",
     "max_archive_bytes",
     "max_files",
     "max_ratio",
@@ -101,7 +102,8 @@ def masked_dirs() -> list[Path]:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")) / "slipway"
+    # Not below Airflow's home: that is masked while a bundle is probed.
+    return Path(os.environ.get("SLIPWAY_HOME", Path.home() / "slipway")).resolve()
 
 
 def _text(name: str, default: str) -> str:

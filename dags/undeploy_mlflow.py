@@ -1,0 +1,29 @@
+"""Take an endpoint off the model host."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from slipway import lifecycle
+from slipway.operators.model_host import ModelHostUndeployOperator
+from slipway.operators.publish import ForgetOperator
+from slipway.operators.resolve import ResolveDeploymentOperator
+
+with DAG(
+    dag_id="undeploy_mlflow",
+    dag_display_name="Undeploy from MLflow",
+    doc_md=__doc__,
+    params={"model": lifecycle.model_param(), "endpoint": lifecycle.endpoint_param()},
+    **lifecycle.DAG_DEFAULTS,
+) as dag:
+    resolve = ResolveDeploymentOperator(
+        task_id="resolve",
+        target="mlflow",
+        conn_id="model_host_default",
+        model=dag.param("model"),
+        endpoint=dag.param("endpoint"),
+    )
+    undeploy = ModelHostUndeployOperator(task_id="undeploy", plan=resolve.output)
+    forget = ForgetOperator(task_id="forget", plan=resolve.output)
+
+    resolve >> undeploy >> forget

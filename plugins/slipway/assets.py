@@ -1,0 +1,11 @@
+"""The assets that connect the actions: schedule a DAG on one of them to go on where another DAG ended."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+__all__ = ["BUNDLE", "ENDPOINT", "MODEL_VERSION"]
+
+BUNDLE = Asset(name="slipway_bundle", uri="slipway://bundles")
+MODEL_VERSION = Asset(name="slipway_model_version", uri="slipway://model-versions")
+ENDPOINT = Asset(name="slipway_endpoint", uri="slipway://endpoints")

@@ -1,0 +1,181 @@
+"""MLflow's model registry over its REST API.
+
+The calls that every deploy makes go over plain HTTP, because `import mlflow` costs several seconds in each
+task. Only logging a model needs MLflow's own client: `tracking_client`.
+
+Source of the protocol: https://mlflow.org/docs/latest/api_reference/rest-api.html
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from slipway.domain import ModelVersion
+from slipway.errors import NotFound, SlipwayError, UserError
+from slipway.hooks.rest import RestHook, base_url
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["MlflowHook"]
+
+_API = "/api/2.0/mlflow"
+_PAGE = 1000
+
+
+class MlflowHook(RestHook):
+    """MLflow's tracking server and model registry.
+
+    :param conn_id: HTTP connection with the server's address.
+    """
+
+    service = "The MLflow server"
+
+    def __init__(self, conn_id: str = "mlflow_default") -> None:
+        super().__init__(conn_id)
+
+    def get_version(self, model: str, version: str) -> ModelVersion:
+        """Return one version.
+
+        :raises NotFound: if there is none, in a sentence that says which versions there are.
+        """
+        try:
+            answer = self.call("GET", f"{_API}/model-versions/get", params={"name": model, "version": version})
+        except (NotFound, UserError) as e:
+            raise self._unknown_version(model, version, e) from None
+        return _version(answer["model_version"])
+
+    def get_version_by_alias(self, model: str, alias: str) -> ModelVersion:
+        """Return the version that `alias` points to.
+
+        :raises NotFound: if there is no such model or alias.
+        """
+        try:
+            answer = self.call("GET", f"{_API}/registered-models/alias", params={"name": model, "alias": alias})
+        except (NotFound, UserError):
+            aliases = self.get_model(model).get("aliases", [])
+            known = ", ".join(sorted(f"'{a['alias']}'" for a in aliases)) or "none"
+            raise NotFound(
+                f"Model '{model}' has no alias '{alias}' (its aliases: {known}): "
+                "set it with register_model's alias, or name a version."
+            ) from None
+        return _version(answer["model_version"])
+
+    def get_model(self, model: str) -> dict[str, Any]:
+        """Return MLflow's description of a registered model.
+
+        :raises NotFound: if it is not registered.
+        """
+        try:
+            answer = self.call("GET", f"{_API}/registered-models/get", params={"name": model})
+        except (NotFound, UserError):
+            raise NotFound(
+                f"Model '{model}' is not registered in MLflow: run register_model with name '{model}' first."
+            ) from None
+        return dict(answer["registered_model"])
+
+    def list_versions(self, model: str) -> list[ModelVersion]:
+        """Return all versions of a model, newest first; none if it is not registered."""
+        versions: list[ModelVersion] = []
+        token = ""
+        while True:
+            params: dict[str, Any] = {"filter": f"name='{model}'", "max_results": _PAGE}
+            if token:
+                params["page_token"] = token
+            answer = self.call("GET", f"{_API}/model-versions/search", params=params) or {}
+            versions += [_version(v) for v in answer.get("model_versions", [])]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(versions, key=lambda v: int(v.version), reverse=True)
+
+    def artifact_uri(self, version: ModelVersion) -> str:
+        """Return where MLflow keeps the version's files."""
+        params = {"name": version.name, "version": version.version}
+        return str(self.call("GET", f"{_API}/model-versions/get-download-uri", params=params)["artifact_uri"])
+
+    def read_json_artifact(self, version: ModelVersion, path: str) -> Any:
+        """Return one JSON file of a version's model directory, or None if the model has no such file.
+
+        The route is the one MLflow's own pages use to show an artifact.
+        """
+        params = {"name": version.name, "version": version.version, "path": path}
+        try:
+            return self.call("GET", "/model-versions/get-artifact", params=params)
+        except SlipwayError:
+            # MLflow answers a missing file with a 500: ask whether it is there before blaming the server.
+            if path not in self._list_files(version, path.rpartition("/")[0]):
+                return None
+            raise
+
+    def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
+        """Set a tag of a version."""
+        body = {"name": version.name, "version": version.version, "key": key, "value": value}
+        self.call("POST", f"{_API}/model-versions/set-tag", json=body)
+
+    def delete_version_tag(self, version: ModelVersion, key: str) -> None:
+        """Remove a tag of a version; it is well if it is not there."""
+        body = {"name": version.name, "version": version.version, "key": key}
+        try:
+            self.call("DELETE", f"{_API}/model-versions/delete-tag", json=body)
+        except NotFound:
+            self.log.debug("Tag %s was not there.", key)
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias of a model to a version."""
+        body = {"name": model, "alias": alias, "version": version}
+        self.call("POST", f"{_API}/registered-models/alias", json=body)
+
+    def page_url(self, version: ModelVersion) -> str:
+        """Return the address of the version's page in MLflow's UI."""
+        return f"{base_url(self.connection)}/#/models/{version.name}/versions/{version.version}"
+
+    def tracking_client(self) -> MlflowClient:
+        """Return MLflow's own client; importing it costs seconds, so only logging a model asks for it.
+
+        MLflow reads credentials from the environment alone, so they are set there, in this task's process.
+        """
+        connection = self.connection
+        if connection.login:
+            os.environ["MLFLOW_TRACKING_USERNAME"] = connection.login
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = connection.password or ""
+        elif connection.password:
+            os.environ["MLFLOW_TRACKING_TOKEN"] = connection.password
+        # Downloads and uploads log nothing: a progress bar in a task's log is a line a chunk.
+        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        import mlflow
+
+        mlflow.set_tracking_uri(base_url(connection))
+        return mlflow.MlflowClient()
+
+    def _list_files(self, version: ModelVersion, folder: str) -> set[str]:
+        uri = self.artifact_uri(version)
+        prefix = "mlflow-artifacts:/"
+        if not uri.startswith(prefix):
+            return {folder}
+        root = uri.removeprefix(prefix).lstrip("/")
+        answer = self.call(
+            "GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": f"{root}/{folder}".rstrip("/")}
+        )
+        return {f"{folder}/{f['path']}".lstrip("/") for f in (answer or {}).get("files", [])}
+
+    def _unknown_version(self, model: str, version: str, cause: UserError) -> UserError:
+        self.get_model(model)
+        known = [v.version for v in self.list_versions(model)]
+        if version in known:
+            return cause
+        shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")
+        return NotFound(
+            f"Model '{model}' has no version '{version}' (it has {shown or 'none'}): name one of these, or an alias."
+        )
+
+
+def _version(raw: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        name=raw["name"],
+        version=str(raw["version"]),
+        source=raw.get("source", ""),
+        status=raw.get("status", "READY"),
+        aliases=tuple(raw.get("aliases", ())),
+        tags={tag["key"]: tag.get("value", "") for tag in raw.get("tags", [])},
+    )

@@ -1,0 +1,121 @@
+"""The model host's admin API, and requests to the endpoints that it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway.errors import NotFound, Unavailable, UserError
+from slipway.hooks.rest import RestHook, base_url
+
+__all__ = ["ModelHostHook"]
+
+PENDING = frozenset({"preparing", "starting"})
+
+
+class ModelHostHook(RestHook):
+    """The model host of the `mlflow` target.
+
+    :param conn_id: HTTP connection with the admin API's address, and its token as the password.
+    """
+
+    service = "The model host"
+
+    def __init__(self, conn_id: str = "model_host_default") -> None:
+        super().__init__(conn_id)
+
+    def find_endpoint(self, endpoint: str) -> dict[str, Any] | None:
+        """Return what the host knows of an endpoint, or None."""
+        try:
+            return dict(self.call("GET", f"/v1/endpoints/{endpoint}"))
+        except NotFound:
+            return None
+
+    def put_deployment(self, endpoint: str, deployment: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """Create a deployment beside what serves, or adopt the one that is there; it is not waited for."""
+        return dict(self.call("PUT", f"/v1/endpoints/{endpoint}/deployments/{deployment}", json=spec))
+
+    def get_deployment(self, endpoint: str, deployment: str, wait: float = 0.0) -> dict[str, Any]:
+        """Return a deployment, after at most `wait` seconds if it is still coming up."""
+        return dict(
+            self.call(
+                "GET",
+                f"/v1/endpoints/{endpoint}/deployments/{deployment}",
+                params={"wait": wait},
+                timeout=wait + self.timeout_seconds,
+            )
+        )
+
+    async def wait_for_deployment(self, endpoint: str, deployment: str, wait: float) -> dict[str, Any]:
+        """Return a deployment as `get_deployment` does, without blocking the triggerer.
+
+        :raises Unavailable: if the host does not answer.
+        """
+        import httpx
+
+        connection = await self.aget_connection(self.conn_id)
+        options = self._client_options(connection)
+        options["timeout"] = wait + self.timeout_seconds
+        async with httpx.AsyncClient(**options) as client:
+            try:
+                response = await client.get(f"/v1/endpoints/{endpoint}/deployments/{deployment}", params={"wait": wait})
+            except httpx.TransportError as e:
+                raise Unavailable(f"{self.service} does not answer ({type(e).__name__}).") from None
+        if not response.is_success:
+            raise self.failure(response)
+        return dict(response.json())
+
+    def set_live(self, endpoint: str, deployment: str) -> dict[str, Any]:
+        """Switch an endpoint to a deployment at once; what served before drains."""
+        return dict(self.call("POST", f"/v1/endpoints/{endpoint}/live", json={"deployment": deployment}))
+
+    def delete_deployment(self, endpoint: str, deployment: str) -> bool:
+        """Remove a deployment that is not live; return whether there was one."""
+        try:
+            self.call("DELETE", f"/v1/endpoints/{endpoint}/deployments/{deployment}")
+        except NotFound:
+            return False
+        return True
+
+    def delete_endpoint(self, endpoint: str) -> bool:
+        """Drain and remove an endpoint with all its deployments; return whether there was one."""
+        try:
+            self.call("DELETE", f"/v1/endpoints/{endpoint}", timeout=300)
+        except NotFound:
+            return False
+        return True
+
+    def get_token(self, endpoint: str) -> str:
+        """Return the bearer token of an endpoint that asks for one."""
+        return str(self.call("GET", f"/v1/endpoints/{endpoint}/token")["token"])
+
+    def token_url(self, endpoint: str) -> str:
+        """Return where an administrator reads an endpoint's token."""
+        return f"{base_url(self.connection)}/v1/endpoints/{endpoint}/token"
+
+    def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
+        """Send a body to an endpoint's `/invocations` and return the predictions.
+
+        :param payload: one of MLflow's JSON bodies.
+        :param deployment: ask this deployment rather than the live one.
+        :raises UserError: if the endpoint does not exist, or its scoring server refuses the input.
+        :raises Unavailable: if it does not answer.
+        """
+        import httpx
+
+        known = self.call("GET", f"/v1/endpoints/{endpoint}")
+        url = known["url"]
+        headers = {"X-Slipway-Deployment": deployment} if deployment else {}
+        if known["auth"] == "token":
+            headers["Authorization"] = f"Bearer {self.get_token(endpoint)}"
+        try:
+            response = httpx.post(f"{url}/invocations", json=payload, headers=headers, timeout=120)
+        except httpx.TransportError as e:
+            raise Unavailable(
+                f"Endpoint '{endpoint}' does not answer at {url} ({type(e).__name__}): "
+                "see the scoring server's log on the model host."
+            ) from None
+        if response.is_success:
+            return response.json()["predictions"]
+        if response.status_code in {401, 403}:
+            raise UserError(f"Endpoint '{endpoint}' refuses the token that the model host gave for it.")
+        raise self.failure(response)

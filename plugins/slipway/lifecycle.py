@@ -1,0 +1,56 @@
+"""What the DAGs share: retries, tags, and the params that mean the same in each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param
+
+__all__ = ["DAG_DEFAULTS", "alias_param", "endpoint_param", "model_param", "text_param", "version_param"]
+
+# Operators tell a user's mistake (fails at once) from a passing fault; only the latter comes to a retry.
+DAG_DEFAULTS: dict[str, Any] = {
+    "schedule": None,
+    "catchup": False,
+    "tags": ["slipway"],
+    "default_args": {
+        "owner": "slipway",
+        "retries": 3,
+        "retry_delay": timedelta(seconds=5),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=2),
+    },
+}
+
+
+def text_param(title: str, description: str, *, required: bool = False) -> Param:
+    """Return a text field; an optional one may be left empty."""
+    if required:
+        return Param(title=title, description=description, type="string", minLength=1)
+    return Param(None, title=title, description=description, type=["null", "string"])
+
+
+def model_param() -> Param:
+    """The registered model that an action is about."""
+    return text_param("Model", "Name of the registered model, such as `breast-cancer`.", required=True)
+
+
+def version_param() -> Param:
+    """The version to deploy."""
+    return Param(
+        None,
+        title="Version",
+        description="Its version, such as `3`. Empty, with no alias: the newest.",
+        type=["null", "string", "integer"],
+    )
+
+
+def alias_param() -> Param:
+    """The alias of the version to deploy."""
+    return text_param("Alias", "An alias of the version, such as `champion`, in place of the version.")
+
+
+def endpoint_param() -> Param:
+    """The endpoint's name."""
+    return text_param("Endpoint", "Name of the endpoint. Empty: the model's name.")

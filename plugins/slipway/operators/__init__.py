@@ -1,0 +1,1 @@
+"""Operators: each wraps one call of a service, or one step of the domain."""

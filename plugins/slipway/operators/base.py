@@ -1,0 +1,50 @@
+"""What every Slipway operator does alike: one sentence on failure, and no retry of a user's mistake."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions.context import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from slipway.errors import SlipwayError, UserError
+
+__all__ = ["ERROR_KEY", "SlipwayOperator", "one_sentence"]
+
+ERROR_KEY = "error"
+
+
+@contextmanager
+def one_sentence(context: Context) -> Iterator[None]:
+    """Translate Slipway's errors to Airflow's, and leave the sentence in XCom, where pages and clients read it.
+
+    :raises AirflowFailException: for a user's mistake, which fails the task at once.
+    :raises AirflowException: for a passing fault, which Airflow retries.
+    """
+    try:
+        yield
+    except SlipwayError as e:
+        sentence = str(e)
+        context["ti"].xcom_push(ERROR_KEY, sentence)
+        # `from None`: the sentence says it all; a traceback of ours would only bury it in the log.
+        raise (AirflowFailException if isinstance(e, UserError) else AirflowException)(sentence) from None
+
+
+class SlipwayOperator(BaseOperator):
+    """Base of the operators: subclasses write `run`."""
+
+    def execute(self, context: Context) -> Any:
+        """Run the step; see `run`."""
+        with one_sentence(context):
+            return self.run(context)
+
+    @abstractmethod
+    def run(self, context: Context) -> Any:
+        """Do the step and return what later tasks need, as JSON.
+
+        :raises SlipwayError: if it fails.
+        """

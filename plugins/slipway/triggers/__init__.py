@@ -1,0 +1,1 @@
+"""Triggers: the waits of the operators, in the triggerer, where no worker slot is held."""

@@ -1,0 +1,39 @@
+"""The MLflow server in one process: `python mlflow_server.py --host H --port P --home DIR`.
+
+`mlflow server` prepares the database and then starts uvicorn as a child, which imports MLflow a second time:
+twice the time to the first answer, and a child that keeps the port if its parent is killed. This does what
+that command does (mlflow/cli and mlflow/server of the locked version) in the process that then serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def main() -> None:
+    """Make or migrate the database, then serve until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--home", type=Path, required=True, help="folder of the database and the artifacts")
+    arguments = parser.parse_args()
+    database = f"sqlite:///{arguments.home / 'mlflow.db'}"
+
+    import uvicorn
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    artifacts = "mlflow-artifacts:/"
+    os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = database
+    os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = database
+    os.environ[constants.ARTIFACT_ROOT_ENV_VAR] = artifacts
+    os.environ[constants.SERVE_ARTIFACTS_ENV_VAR] = "true"
+    os.environ[constants.ARTIFACTS_DESTINATION_ENV_VAR] = str(arguments.home / "artifacts")
+    initialize_backend_stores(database, database, artifacts)
+    uvicorn.run("mlflow.server.fastapi_app:app", host=arguments.host, port=arguments.port, log_level="info")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""`python -m slipway_model_host --home DIR`; see the README for all settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import uvloop
+
+from .app import run
+from .config import read_config
+from .store import Store
+
+
+def main() -> int:
+    """Run the host until it is told to stop."""
+    config = read_config(sys.argv[1:], os.environ)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    store = Store(config.home)
+    store.open()
+    try:
+        uvloop.run(run(config, store))
+    finally:
+        store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""One deployment: from its spec to a scoring server that serves, drains and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .environment import Plan, ensure_environment, make_plan
+from .errors import DeploymentFailure
+from .fetch import Models
+from .frontdoor.routing import Upstream
+from .logs import LogFile
+from .process import Guard
+from .records import PENDING, DeploymentRecord, EndpointRecord, State
+from .store import Store
+from .supervisor import Supervisor
+
+_sequence = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all deployments share."""
+
+    config: Config
+    store: Store
+    models: Models
+    guard: Guard
+    sockets: Path
+    public_url: str
+
+
+class Deployment:
+    """A record, and while it is wanted, the task that keeps its server up.
+
+    States: preparing → starting → ready → live → draining → stopped; failed from any of the first three, and from
+    ready when the server ends. Only a live one is started again.
+    """
+
+    def __init__(self, host: Host, endpoint: EndpointRecord, record: DeploymentRecord) -> None:
+        self.record = record
+        self.upstream = Upstream(record.id)
+        self._host = host
+        self._endpoint = endpoint
+        self._supervisor: Supervisor | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._drain: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._log: LogFile | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the deployment is in its life."""
+        return self.record.state
+
+    @property
+    def failed(self) -> bool:
+        """Whether it gave up."""
+        return self.record.state == "failed"
+
+    def set_state(self, state: State, error: str | None = None) -> None:
+        """Enter a state, and wake whoever waits for that."""
+        self.record.state = state
+        self.record.error = error
+        self.changed()
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change."""
+        if self._supervisor is not None:
+            self.record.restarts = self._supervisor.restarts
+            if self._supervisor.up and self.state == "starting":
+                self.record.state = "ready"
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def settled(self, patience: float) -> None:
+        """Return when the deployment has left its pending states, after at most `patience` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.state in PENDING:
+                    await self._changed.wait()
+
+    def begin(self) -> None:
+        """Bring the server up; a live deployment stays live and is tried again until it is up."""
+        config, record = self._host.config, self.record
+        path = self._host.store.logs / self._endpoint.name / f"{record.id}.log"
+        log = self._log = LogFile(path, config.log_bytes, config.log_files)
+        if record.state != "live":
+            record.log_tail = []
+            self.set_state("preparing")
+        self._supervisor = Supervisor(
+            config, self._host.guard, self.upstream, log, self._socket_path, self._prepare,
+            keep=lambda: record.state == "live", on_change=self.changed,
+        )  # fmt: skip
+        self._task = asyncio.create_task(self._run(self._supervisor, log))
+
+    async def _run(self, supervisor: Supervisor, log: LogFile) -> None:
+        try:
+            await supervisor.run()
+        except DeploymentFailure as failure:
+            await supervisor.stop(0)
+            if self.state in {"draining", "stopped"}:
+                return
+            self.record.log_tail = list(log.tail)
+            self.set_state("failed", str(failure))
+            await self._save()
+        finally:
+            log.close()
+
+    async def _prepare(self) -> Plan:
+        host, record = self._host, self.record
+        model_dir = await host.models.ensure(record.spec.artifact_uri)
+        record.model_dir = str(model_dir)
+        log = self._log
+        if log is None:
+            raise AssertionError("preparing a deployment that did not begin")
+        environment = await ensure_environment(host.config, model_dir, record.spec.lock_digest, log, host.guard)
+        record.environment = str(environment)
+        if record.state == "preparing":
+            self.set_state("starting")
+        token = self._endpoint.token if record.spec.auth == "token" else None
+        work = host.store.work / self._endpoint.name / record.id
+        return make_plan(host.config, self._endpoint.name, record.spec, model_dir, environment, work, token)
+
+    def _socket_path(self) -> Path:
+        # A new name for each start: a server that is still going down cannot get in the way of the next.
+        name = hashlib.sha256(f"{self._endpoint.name}/{self.record.id}".encode()).hexdigest()[:16]
+        return self._host.sockets / f"{name}.{next(_sequence)}.sock"
+
+    def drain(self) -> None:
+        """Let what is in flight end, then stop the server; in the background."""
+        self.set_state("draining")
+        self._drain = asyncio.create_task(self._drain_and_stop())
+
+    async def _drain_and_stop(self) -> None:
+        await self.stop(self._host.config.drain_seconds)
+        self._drain = None
+        self.set_state("stopped")
+        await self._save()
+
+    def cancel_drain(self) -> bool:
+        """Take a draining deployment back into service; False if its server is going down already."""
+        up = self._supervisor is not None and self._supervisor.up
+        if self.state != "draining" or self._drain is None or not up or self._stopping:
+            return False
+        self._drain.cancel()
+        self._drain = None
+        self.set_state("ready")
+        return True
+
+    _stopping = False
+
+    async def drained(self) -> None:
+        """Return when a drain that is under way has ended."""
+        if self._drain is not None:
+            await asyncio.wait([self._drain])
+
+    async def stop(self, patience: float) -> None:
+        """Stop the server after at most `patience` seconds for what is in flight."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.upstream.drained()
+        self._stopping = True
+        try:
+            task, self._task = self._task, None
+            if self._supervisor is not None:
+                self.upstream.down(1)
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+            if self._supervisor is not None:
+                await self._supervisor.stop(self._host.config.stop_seconds)
+                self._supervisor = None
+        finally:
+            self._stopping = False
+
+    async def _save(self) -> None:
+        if self._endpoint.deployments.get(self.record.id) is self.record:
+            await self._host.store.save(self._endpoint)
+
+    def view(self) -> dict[str, Any]:
+        """The deployment as the admin API shows it."""
+        record, supervisor = self.record, self._supervisor
+        return {
+            "id": record.id,
+            "endpoint": self._endpoint.name,
+            "state": record.state,
+            "error": record.error or (supervisor.trouble if supervisor is not None else None),
+            "model": record.spec.model,
+            "version": record.spec.version,
+            "model_uri": record.spec.model_uri,
+            "auth": record.spec.auth,
+            "created_at": record.created_at,
+            "url": f"{self._host.public_url}/endpoints/{self._endpoint.name}",
+            "environment": record.environment,
+            "pid": supervisor.pid if supervisor is not None else None,
+            "up": supervisor is not None and supervisor.up,
+            "in_flight": self.upstream.in_flight,
+            "requests": self.upstream.requests,
+            "restarts": record.restarts,
+            "log_tail": record.log_tail,
+        }

@@ -1,4 +1,7 @@
-"""The assets that connect the actions: schedule a DAG on one of them to go on where another DAG ended."""
+"""The assets that connect the actions: schedule a DAG on one of them to go on where another DAG ended.
+
+An `x-` scheme, because for any other Airflow imports the URI checks of every provider, boto3 among them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,6 @@ from airflow.sdk import Asset
 
 __all__ = ["BUNDLE", "ENDPOINT", "MODEL_VERSION"]
 
-BUNDLE = Asset(name="slipway_bundle", uri="slipway://bundles")
-MODEL_VERSION = Asset(name="slipway_model_version", uri="slipway://model-versions")
-ENDPOINT = Asset(name="slipway_endpoint", uri="slipway://endpoints")
+BUNDLE = Asset(name="slipway_bundle", uri="x-slipway://bundles")
+MODEL_VERSION = Asset(name="slipway_model_version", uri="x-slipway://model-versions")
+ENDPOINT = Asset(name="slipway_endpoint", uri="x-slipway://endpoints")

@@ -20,15 +20,17 @@ def first_difference(expected: Any, actual: Any, tolerance: float, path: str = "
     """
     if isinstance(expected, dict):
         if not isinstance(actual, dict) or expected.keys() != actual.keys():
-            return _differ(path, sorted(expected), sorted(actual) if isinstance(actual, dict) else actual)
+            found = f"an object with {_shown(sorted(actual))}" if isinstance(actual, dict) else _shown(actual)
+            return f"{path} is {found} and not an object with {_shown(sorted(expected))}"
         parts = [(f"{path}.{key}", expected[key], actual[key]) for key in expected]
     elif isinstance(expected, list):
         if not isinstance(actual, list) or len(expected) != len(actual):
-            found = f"{len(actual)} values" if isinstance(actual, list) else actual
-            return _differ(path, f"{len(expected)} values", found)
+            found = f"a list of {len(actual)}" if isinstance(actual, list) else _shown(actual)
+            return f"{path} is {found} and not a list of {len(expected)}"
         parts = [(f"{path}[{i}]", e, a) for i, (e, a) in enumerate(zip(expected, actual, strict=True))]
     else:
-        return None if _equal(expected, actual, tolerance) else _differ(path, expected, actual)
+        equal = _equal(expected, actual, tolerance)
+        return None if equal else f"{path} is {_shown(actual)} and not {_shown(expected)}"
     return next((found for p, e, a in parts if (found := first_difference(e, a, tolerance, p))), None)
 
 
@@ -42,10 +44,6 @@ def _equal(expected: Any, actual: Any, tolerance: float) -> bool:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _differ(path: str, expected: Any, actual: Any) -> str:
-    return f"{path} is {_shown(actual)} and not {_shown(expected)}"
 
 
 def _shown(value: Any) -> str:

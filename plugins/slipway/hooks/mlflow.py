@@ -9,6 +9,8 @@ Source of the protocol: https://mlflow.org/docs/latest/api_reference/rest-api.ht
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.domain import ModelVersion
@@ -18,7 +20,10 @@ from slipway.hooks.rest import RestHook, base_url
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["MlflowHook"]
+__all__ = ["RUN_TAG", "MlflowHook"]
+
+RUN_TAG = "slipway.run"
+EXPERIMENT = "slipway"
 
 _API = "/api/2.0/mlflow"
 _PAGE = 1000
@@ -148,6 +153,52 @@ class MlflowHook(RestHook):
         mlflow.set_tracking_uri(base_url(connection))
         return mlflow.MlflowClient()
 
+    def log_version(self, model: str, directory: Path, tags: dict[str, str]) -> ModelVersion:
+        """Upload a model directory as a logged model, and register it as the newest version of `model`.
+
+        The tags are on the version from its first moment, so a version is found by them or not there at all.
+        What an earlier try of the same run (tag `slipway.run`) uploaded and did not register is removed.
+        """
+        client = self.tracking_client()
+        experiment = _experiment_id(client)
+        for leftover in client.search_logged_models(
+            [experiment], filter_string=f"tags.`{RUN_TAG}` = '{tags[RUN_TAG]}'"
+        ):
+            client.delete_logged_model(leftover.model_id)
+        logged = client.create_logged_model(experiment, name=model, tags=tags, model_type="slipway")
+        client.log_model_artifacts(logged.model_id, str(directory))
+        client.finalize_logged_model(logged.model_id, "READY")
+        with suppress(UserError):  # it exists
+            self.call("POST", f"{_API}/registered-models/create", json={"name": model})
+        answer = self.call(
+            "POST",
+            f"{_API}/model-versions/create",
+            json={
+                "name": model,
+                "source": logged.artifact_location,
+                "model_id": logged.model_id,
+                "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            },
+        )
+        return _version(answer["model_version"])
+
+    def download(self, model_uri: str, folder: Path) -> Path:
+        """Download a model directory that an MLflow URI names, and return its path.
+
+        :raises UserError: if there is none.
+        """
+        self.tracking_client()
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(download_artifacts(artifact_uri=model_uri, dst_path=str(folder)))
+        except (MlflowException, OSError, ValueError) as e:
+            raise UserError(
+                f"MLflow cannot read a model at '{model_uri}' ({' '.join(str(e).split())[:200]}): "
+                "give a URI such as 'runs:/<run id>/model' or 'models:/churn/3'."
+            ) from None
+
     def _list_files(self, version: ModelVersion, folder: str) -> set[str]:
         uri = self.artifact_uri(version)
         prefix = "mlflow-artifacts:/"
@@ -179,3 +230,18 @@ def _version(raw: dict[str, Any]) -> ModelVersion:
         aliases=tuple(raw.get("aliases", ())),
         tags={tag["key"]: tag.get("value", "") for tag in raw.get("tags", [])},
     )
+
+
+def _experiment_id(client: MlflowClient) -> str:
+    """Return the experiment that holds what Slipway logs; made when first needed."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT))
+        except MlflowException:  # another process made it first
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                raise
+    return str(found.experiment_id)

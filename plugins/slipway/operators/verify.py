@@ -66,6 +66,7 @@ def verify_golden(hook: EndpointHook, endpoint: str, manifest: ModelManifest, *,
     if difference:
         raise UserError(
             f"Endpoint '{endpoint}' does not give the golden sample's output ({difference}): the model does not "
-            "predict here what it predicted when it was imported, so it is not put in service; check that it is deterministic."
+            "predict here what it predicted when it was imported, so it is not put in service; check that it is "
+            "deterministic."
         )
     return True

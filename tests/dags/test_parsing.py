@@ -1,0 +1,69 @@
+"""What parsing a DAG file costs, and what it must not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DAGS = sorted((ROOT / "dags").glob("*.py"))
+HEAVY = ("mlflow", "azure", "pandas", "pyspark", "boto3", "docker", "kubernetes")
+
+# In a new interpreter, as the DAG processor would: run the file, then say what it dragged in and how long it took
+# next to a DAG that does nothing.
+SCRIPT = """
+import json, runpy, sys, time
+sys.path.insert(0, sys.argv[1])
+from airflow.sdk import DAG, BaseHook, BaseOperator, Param
+started = time.perf_counter()
+runpy.run_path(sys.argv[2])
+print(json.dumps({"seconds": time.perf_counter() - started, "modules": sorted(sys.modules)}))
+"""
+
+
+def run_file(path: Path, tmp_path: Path) -> dict[str, object]:
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
+    command = [sys.executable, "-c", SCRIPT, str(ROOT / "plugins"), str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    return dict(json.loads(run.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("path", [*DAGS, ROOT / "plugins" / "slipway_plugin.py"], ids=lambda p: p.stem)
+def test_parsing_imports_nothing_heavy(path: Path, tmp_path: Path) -> None:
+    modules = run_file(path, tmp_path)["modules"]
+    assert isinstance(modules, list)
+    assert [m for m in modules if m.split(".")[0] in HEAVY] == []
+    assert [m for m in modules if m.split(".")[0].startswith("slipway_")] == [], "plugins import nothing of include/"
+
+
+def test_every_dag_is_one_file_of_its_name_with_typed_params(tmp_path: Path) -> None:
+    code = """
+import sys, json
+sys.path.insert(0, sys.argv[1])
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[2], include_examples=False)
+print(json.dumps({"errors": bag.import_errors, "dags": {
+    d.dag_id: [d.fileloc, {k: p.schema for k, p in d.params.items_raw()} if hasattr(d.params, "items_raw") else
+               {k: d.params.get_param(k).schema for k in d.params}] for d in bag.dags.values()}}))
+"""
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "plugins"), str(ROOT / "dags")],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["errors"] == {}
+    assert set(found["dags"]) == {path.stem for path in DAGS}
+    for dag_id, (file, params) in found["dags"].items():
+        assert Path(file).stem == dag_id
+        for name, schema in params.items():
+            assert "type" in schema or "enum" in schema, f"{dag_id}.{name}: the form cannot draw it"
+            assert schema.get("title"), f"{dag_id}.{name}: no title"
+            assert schema.get("description"), f"{dag_id}.{name}: no help"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 
 import uvloop
@@ -11,6 +12,8 @@ import uvloop
 from .app import run
 from .config import read_config
 from .store import Store
+
+_OPEN_FILES = 65536
 
 
 def main() -> int:
@@ -21,6 +24,9 @@ def main() -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     store = Store(config.home)
     store.open()
+    # A connection is a file; the soft limit is often 1024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES), hard))
     try:
         uvloop.run(run(config, store))
     finally:

@@ -37,7 +37,7 @@ class Admin:
 
     def __init__(self, endpoints: Endpoints, token: str) -> None:
         self._endpoints = endpoints
-        self._expected = f"Bearer {token}".encode()
+        self._secret = token.encode()
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -54,13 +54,18 @@ class Admin:
                 self._route(deployment, self._get_deployment, "GET"),
                 self._route(deployment, self._delete_deployment, "DELETE"),
             ],
-            exception_handlers={HostError: _host_error, HTTPException: _http_error, Exception: _crash},
+            exception_handlers={
+                HostError: _host_error,
+                HTTPException: _http_error,
+                OSError: _disk_error,
+                Exception: _crash,
+            },
         )
 
     def _route(self, path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
         async def guarded(request: Request) -> Response:
-            given = request.headers.get("authorization", "").encode()
-            if not hmac.compare_digest(given, self._expected):
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            if not hmac.compare_digest(given.strip().encode(), self._secret) or scheme.lower() != "bearer":
                 raise HostError(
                     401, "UNAUTHENTICATED", "The admin API needs its token; send `Authorization: Bearer TOKEN`."
                 )
@@ -152,6 +157,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return Response(
         HostError(error.status_code, code, message).body(), error.status_code, error.headers, "application/json"
     )
+
+
+async def _disk_error(_: Request, error: Exception) -> Response:
+    _log.error("The host's state could not be written.", exc_info=error)
+    reason = error.strerror if isinstance(error, OSError) else None
+    failure = HostError(
+        507,
+        "INSUFFICIENT_STORAGE",
+        f"The host's state cannot be written ({reason or error}); make room, then try again.",
+    )
+    return Response(failure.body(), failure.status, media_type="application/json")
 
 
 async def _crash(_: Request, error: Exception) -> Response:

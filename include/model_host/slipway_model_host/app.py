@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from .admin import Admin
-from .collect import collect_environments, collect_models
+from .collect import collect_environments, collect_folders
 from .config import Config
 from .deployment import Host
 from .endpoints import Endpoints
@@ -47,7 +48,8 @@ async def run(config: Config, store: Store) -> None:
     admin_url = _url(admin_socket)
     guard = Guard()
     await guard.start()
-    host = Host(config, store, Models(config, store, guard), guard, store.sockets(), url)
+    starts = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
+    host = Host(config, store, Models(config, store, guard), guard, store.sockets(), url, starts)
     routes = Routes()
     endpoints = Endpoints(host, routes)
     endpoints.restore()
@@ -91,12 +93,14 @@ async def _told_to_stop() -> None:
 async def _collect(config: Config, host: Host, endpoints: Endpoints) -> None:
     while True:
         await asyncio.sleep(config.collect_interval_seconds)
-        digests, uris = endpoints.used()
+        digests, uris, names = endpoints.used()
         models = {host.models.folder(uri).parent.name for uri in uris}
         age = config.collect_after_seconds
         try:
             await asyncio.to_thread(collect_environments, config.environments, digests, age)
-            await asyncio.to_thread(collect_models, host.store.models, models, age)
+            await asyncio.to_thread(collect_folders, host.store.models, models, age)
+            for root in (host.store.work, host.store.logs):
+                await asyncio.to_thread(collect_folders, root, names, age)
         except OSError:
             _log.exception("collecting what is unused failed; it is tried again")
 
@@ -114,4 +118,6 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
 
 def _url(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - every address of this machine: its name is what others can use
+        host = socket.gethostname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,9 +1,11 @@
-"""Removes environments and model folders that no endpoint uses and nobody has touched for long."""
+"""Removes what no endpoint uses and nobody has touched for long: environments, models, logs, working folders."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -20,12 +22,20 @@ _MARKER = ".slipway-complete"
 
 
 def collect_environments(root: Path, used: set[str], age: float) -> list[str]:
-    """Remove the environments under `root` that are not `used` and older than `age` seconds; their digests.
+    """Remove the environments under `root` that are not `used` and older than `age` seconds; returns their digests.
 
-    Those that somebody is making (their lock is held) are left; so is one that is asked for in the last moment.
+    Those that somebody is making (their lock is held) are left; so is one that is asked for at the last moment.
+    Others may share the folder: those in use here are marked as such for them.
     """
+    if not root.is_dir():
+        return []
+    for digest in used:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(root / digest / _MARKER)
     removed = []
-    for folder in _candidates(root, used, age, _MARKER):
+    for folder in root.iterdir():
+        if not _DIGEST.fullmatch(folder.name) or folder.name in used or _age(folder / _MARKER) <= age:
+            continue
         with (root / f".{folder.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,38 +43,33 @@ def collect_environments(root: Path, used: set[str], age: float) -> list[str]:
                 continue
             if _remove(folder, age, _MARKER):
                 removed.append(folder.name)
-    _empty_trash(root)
+    _remove_leftovers(root, _TRASH, 0)
     return removed
 
 
-def collect_models(root: Path, used: set[str], age: float) -> list[str]:
-    """Remove the model folders under `root` whose name is not `used` and that are older than `age` seconds."""
-    removed = [folder.name for folder in _candidates(root, used, age, "") if _remove(folder, age, "")]
-    # What a fetch left behind when the host was killed within it.
-    for folder in root.glob(".*"):
-        if _age(folder) > age:
-            shutil.rmtree(folder, ignore_errors=True)
+def collect_folders(root: Path, used: set[str], age: float) -> list[str]:
+    """Remove the folders under `root` whose name is not `used` and that are older than `age` seconds; their names."""
+    removed = [
+        folder.name
+        for folder in root.iterdir()
+        if folder.is_dir() and folder.name[0] != "." and folder.name not in used and _remove(folder, age, "")
+    ]
+    # What was half removed, or half fetched, when the host was killed.
+    _remove_leftovers(root, ".", age)
     return removed
-
-
-def _candidates(root: Path, used: set[str], age: float, marker: str) -> list[Path]:
-    if not root.is_dir():
-        return []
-    folders = [path for path in root.iterdir() if _DIGEST.fullmatch(path.name) and path.name not in used]
-    return [folder for folder in folders if folder.is_dir() and _age(folder / marker) > age]
 
 
 def _age(path: Path) -> float:
     """Seconds since `path` (or, if it is missing, its folder) was last touched."""
     for place in (path, path.parent):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return time.time() - place.stat().st_mtime
-        except FileNotFoundError:
-            continue
     return 0.0
 
 
 def _remove(folder: Path, age: float, marker: str) -> bool:
+    if _age(folder / marker) <= age:
+        return False
     trash = folder.with_name(f"{_TRASH}{folder.name}.{secrets.token_hex(4)}")
     folder.rename(trash)
     if _age(trash / marker) <= age:
@@ -75,6 +80,7 @@ def _remove(folder: Path, age: float, marker: str) -> bool:
     return True
 
 
-def _empty_trash(root: Path) -> None:
-    for leftover in root.glob(f"{_TRASH}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _remove_leftovers(root: Path, prefix: str, age: float) -> None:
+    for leftover in root.glob(f"{prefix}*"):
+        if leftover.is_dir() and _age(leftover) > age:
+            shutil.rmtree(leftover, ignore_errors=True)

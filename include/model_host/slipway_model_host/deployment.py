@@ -18,7 +18,7 @@ from .frontdoor.routing import Upstream
 from .logs import LogFile
 from .process import Guard
 from .records import PENDING, DeploymentRecord, EndpointRecord, State
-from .store import Store
+from .store import Store, deployment_folder
 from .supervisor import Supervisor
 
 _sequence = itertools.count(1)
@@ -34,13 +34,15 @@ class Host:
     guard: Guard
     sockets: Path
     public_url: str
+    starts: asyncio.Semaphore
+    """Bounds how many servers start at a time, so that a host with many endpoints comes back rather than thrashes."""
 
 
 class Deployment:
     """A record, and while it is wanted, the task that keeps its server up.
 
-    States: preparing → starting → ready → live → draining → stopped; failed from any of the first three, and from
-    ready when the server ends. Only a live one is started again.
+    States: preparing → starting → ready → live → draining → stopped; failed from any of the first three. Only a live
+    one is started again when its server ends.
     """
 
     def __init__(self, host: Host, endpoint: EndpointRecord, record: DeploymentRecord) -> None:
@@ -50,9 +52,9 @@ class Deployment:
         self._endpoint = endpoint
         self._supervisor: Supervisor | None = None
         self._task: asyncio.Task[None] | None = None
-        self._drain: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._stopping = False
         self._changed = asyncio.Event()
-        self._log: LogFile | None = None
 
     @property
     def state(self) -> State:
@@ -68,14 +70,6 @@ class Deployment:
         """Enter a state, and wake whoever waits for that."""
         self.record.state = state
         self.record.error = error
-        self.changed()
-
-    def changed(self) -> None:
-        """Wake whoever waits for a change."""
-        if self._supervisor is not None:
-            self.record.restarts = self._supervisor.restarts
-            if self._supervisor.up and self.state == "starting":
-                self.record.state = "ready"
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -86,17 +80,23 @@ class Deployment:
                 while self.state in PENDING:
                     await self._changed.wait()
 
+    # Coming up.
+
     def begin(self) -> None:
         """Bring the server up; a live deployment stays live and is tried again until it is up."""
         config, record = self._host.config, self.record
-        path = self._host.store.logs / self._endpoint.name / f"{record.id}.log"
-        log = self._log = LogFile(path, config.log_bytes, config.log_files)
+        folder = deployment_folder(self._host.store.logs, self._endpoint.name, record.id)
+        log = LogFile(folder / "server.log", config.log_bytes, config.log_files)
         if record.state != "live":
             record.log_tail = []
             self.set_state("preparing")
+
+        async def prepare() -> Plan:
+            return await self._prepare(log)
+
         self._supervisor = Supervisor(
-            config, self._host.guard, self.upstream, log, self._socket_path, self._prepare,
-            keep=lambda: record.state == "live", on_change=self.changed,
+            config, self._host.guard, self.upstream, log, starts=self._host.starts, socket_path=self._socket_path,
+            prepare=prepare, keep=lambda: record.state == "live", came_up=self._came_up,
         )  # fmt: skip
         self._task = asyncio.create_task(self._run(self._supervisor, log))
 
@@ -104,81 +104,78 @@ class Deployment:
         try:
             await supervisor.run()
         except DeploymentFailure as failure:
-            await supervisor.stop(0)
-            if self.state in {"draining", "stopped"}:
-                return
-            self.record.log_tail = list(log.tail)
-            self.set_state("failed", str(failure))
-            await self._save()
+            if self.state not in {"draining", "stopped"}:
+                self.record.log_tail = list(log.tail)
+                self.set_state("failed", str(failure))
+                await self._save()
         finally:
             log.close()
 
-    async def _prepare(self) -> Plan:
-        host, record = self._host, self.record
+    async def _prepare(self, log: LogFile) -> Plan:
+        host, record, name = self._host, self.record, self._endpoint.name
         model_dir = await host.models.ensure(record.spec.artifact_uri)
-        record.model_dir = str(model_dir)
-        log = self._log
-        if log is None:
-            raise AssertionError("preparing a deployment that did not begin")
         environment = await ensure_environment(host.config, model_dir, record.spec.lock_digest, log, host.guard)
         record.environment = str(environment)
         if record.state == "preparing":
             self.set_state("starting")
         token = self._endpoint.token if record.spec.auth == "token" else None
-        work = host.store.work / self._endpoint.name / record.id
-        return make_plan(host.config, self._endpoint.name, record.spec, model_dir, environment, work, token)
+        work = deployment_folder(host.store.work, name, record.id)
+        return make_plan(host.config, name, record.spec, model_dir, environment, work=work, token=token)
+
+    def _came_up(self) -> None:
+        if self.record.state == "starting":
+            self.set_state("ready")
 
     def _socket_path(self) -> Path:
         # A new name for each start: a server that is still going down cannot get in the way of the next.
         name = hashlib.sha256(f"{self._endpoint.name}/{self.record.id}".encode()).hexdigest()[:16]
         return self._host.sockets / f"{name}.{next(_sequence)}.sock"
 
-    def drain(self) -> None:
-        """Let what is in flight end, then stop the server; in the background."""
-        self.set_state("draining")
-        self._drain = asyncio.create_task(self._drain_and_stop())
+    # Going down.
 
-    async def _drain_and_stop(self) -> None:
-        await self.stop(self._host.config.drain_seconds)
-        self._drain = None
-        self.set_state("stopped")
-        await self._save()
+    def drain(self) -> None:
+        """Let what is in flight end, then stop the server, in the background; `retired` waits for that."""
+        if self._retiring is None:
+            self.set_state("draining")
+            self._retiring = asyncio.create_task(self._retire())
+
+    async def retired(self) -> None:
+        """Return when a drain that is under way has ended."""
+        if self._retiring is not None:
+            await asyncio.wait([self._retiring])
 
     def cancel_drain(self) -> bool:
         """Take a draining deployment back into service; False if its server is going down already."""
         up = self._supervisor is not None and self._supervisor.up
-        if self.state != "draining" or self._drain is None or not up or self._stopping:
+        if self._retiring is None or self._stopping or not up:
             return False
-        self._drain.cancel()
-        self._drain = None
+        self._retiring.cancel()
+        self._retiring = None
         self.set_state("ready")
         return True
 
-    _stopping = False
-
-    async def drained(self) -> None:
-        """Return when a drain that is under way has ended."""
-        if self._drain is not None:
-            await asyncio.wait([self._drain])
-
-    async def stop(self, patience: float) -> None:
-        """Stop the server after at most `patience` seconds for what is in flight."""
+    async def _retire(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(self._host.config.drain_seconds):
                 await self.upstream.drained()
+        await self.stop()
+        self._retiring = None
+        self.set_state("stopped")
+        await self._save()
+
+    async def stop(self) -> None:
+        """Stop the server now."""
         self._stopping = True
-        try:
-            task, self._task = self._task, None
-            if self._supervisor is not None:
-                self.upstream.down(1)
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-            if self._supervisor is not None:
-                await self._supervisor.stop(self._host.config.stop_seconds)
-                self._supervisor = None
-        finally:
-            self._stopping = False
+        self.upstream.down(1)
+        task, self._task = self._task, None
+        supervisor, self._supervisor = self._supervisor, None
+        if task is not None:
+            # It stops its server before it ends.
+            task.cancel()
+            await asyncio.wait([task])
+        if supervisor is not None:
+            self.record.restarts = supervisor.restarts
+        self._stopping = False
 
     async def _save(self) -> None:
         if self._endpoint.deployments.get(self.record.id) is self.record:
@@ -203,6 +200,6 @@ class Deployment:
             "up": supervisor is not None and supervisor.up,
             "in_flight": self.upstream.in_flight,
             "requests": self.upstream.requests,
-            "restarts": record.restarts,
+            "restarts": supervisor.restarts if supervisor is not None else record.restarts,
             "log_tail": record.log_tail,
         }

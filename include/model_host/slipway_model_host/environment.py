@@ -39,7 +39,8 @@ async def ensure_environment(config: Config, model_dir: Path, digest: str, log: 
     lock = model_dir / "slipway" / "requirements.lock"
     if not lock.is_file():
         raise DeploymentFailure(
-            "The model has no slipway/requirements.lock, so its environment is unknown; register it with register_model."
+            "The model has no slipway/requirements.lock, so its environment is unknown; "
+            "register it with register_model."
         )
     found = hashlib.sha256(lock.read_bytes()).hexdigest()
     if found != digest:
@@ -70,7 +71,7 @@ async def ensure_environment(config: Config, model_dir: Path, digest: str, log: 
 
 
 def make_plan(
-    config: Config, endpoint: str, spec: Spec, model_dir: Path, environment: Path, work: Path, token: str | None
+    config: Config, endpoint: str, spec: Spec, model_dir: Path, environment: Path, *, work: Path, token: str | None
 ) -> Plan:
     """The command and variables of a scoring server; its home and temporary folder are its own (0700)."""
     for folder in (work, work / "tmp"):

@@ -135,10 +135,7 @@ class Models:
             log.close()
         if code != 0:
             raise DeploymentFailure(f"MLflow cannot download {uri}: {last_words(log.tail)}; check the store's access.")
-        found = next((p.parent for p in [folder / "MLmodel", *folder.glob("*/MLmodel")] if p.is_file()), None)
-        if found is not None:
-            target.rmdir()
-            found.rename(target)
+        await asyncio.to_thread(_take_model, folder, target)
 
 
 def _client(base: str) -> httpx.AsyncClient:
@@ -185,6 +182,15 @@ async def _download(client: httpx.AsyncClient, path: str, target: Path, size: in
                 await asyncio.to_thread(file.write, data) if len(data) > 1 << 16 else file.write(data)
             if size is not None and file.tell() != size:
                 raise DeploymentFailure(f"{path} arrived with {file.tell()} of {size} bytes; deploy again.")
+
+
+def _take_model(download: Path, target: Path) -> None:
+    """Move what MLflow downloaded, into `download` itself or one folder below, to `target`."""
+    for marker in [download / "MLmodel", *download.glob("*/MLmodel")]:
+        if marker.is_file():
+            target.rmdir()
+            marker.parent.rename(target)
+            return
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import deque
@@ -21,22 +22,26 @@ class LogFile:
         self._limit = limit
         self._files = files
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
         self._partial = b""
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def write(self, data: bytes) -> None:
         """Append output as it comes; a line that has no end is cut for the tail, not for the file."""
-        self._file.write(data)
-        self._file.flush()
+        # A full disk must not stop the server, which would block on a pipe that nobody reads.
+        with contextlib.suppress(OSError):
+            self._file.write(data)
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:
             self._remember(line)
         if len(self._partial) > _LINE_BYTES:
             self._remember(self._partial)
             self._partial = b""
-        if self._file.tell() > self._limit:
-            self._rotate()
+        self._size += len(data)
+        if self._size > self._limit:
+            with contextlib.suppress(OSError):
+                self._rotate()
 
     def note(self, text: str) -> None:
         """Write a line of the host's own."""
@@ -55,13 +60,15 @@ class LogFile:
             self.tail.append(text)
 
     def _rotate(self) -> None:
-        self._file.close()
+        # Renamed while open, so that there is a file to write to whatever fails.
         for number in range(self._files, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{number}")
             newer = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
             if newer.exists():
                 newer.replace(older)
-        self._file = self._path.open("ab")
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+        self._size = 0
 
 
 def last_words(lines: deque[str] | list[str]) -> str:

@@ -96,11 +96,20 @@ class ChildProcess:
         """
         launcher = [sys.executable, "-I", "-S", str(_HERE / "launch.py")]
         limits = [str(os.getpid()), str(memory or 0), str(open_files or 0)]
-        process = await asyncio.create_subprocess_exec(
-            *launcher, *limits, *command, env=dict(env), cwd=cwd, start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        return cls(process, log, guard)
+
+        async def spawn() -> ChildProcess:
+            process = await asyncio.create_subprocess_exec(
+                *launcher, *limits, *command, env=dict(env), cwd=cwd, start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            return cls(process, log, guard)
+
+        spawning = asyncio.create_task(spawn())
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            await (await spawning).stop(0)  # nobody else knows of it
+            raise
 
     async def _run(self) -> int:
         copy = asyncio.create_task(self._copy())

@@ -23,6 +23,11 @@ from .records import EndpointRecord
 _SOCKET_DIR_BYTES = 74
 
 
+def deployment_folder(root: Path, endpoint: str, deployment: str) -> Path:
+    """A deployment's own folder under `root`; neither name can hold the separator."""
+    return root / f"{endpoint}~{deployment}"
+
+
 def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a file so that a reader, and a crash, finds the old text or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

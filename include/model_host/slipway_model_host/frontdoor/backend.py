@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from .framing import LAST_CHUNK, MAX_HEAD_BYTES, Headers, chunk, response_head
+from .framing import MAX_HEAD_BYTES, Headers
+from .wire import LAST_CHUNK, chunk, response_head
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -22,6 +23,7 @@ class BackendConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.reused = False
         self._lost = False
+        self._paused = False
         self._keep_alive = False
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
@@ -55,6 +57,9 @@ class BackendConnection(asyncio.Protocol):
 
     def pause(self, *, pause: bool) -> None:
         """Stop or go on reading the answer, as fast as the client takes it."""
+        if pause == self._paused:
+            return
+        self._paused = pause
         if pause:
             self._transport.pause_reading()
         else:
@@ -124,6 +129,7 @@ class BackendConnection(asyncio.Protocol):
             self._reset()
         # Given back first: finishing may start the client's next request, which can then use this connection.
         if reusable:
+            self.pause(pause=False)
             self.pool.release(self)
         else:
             self._transport.close()

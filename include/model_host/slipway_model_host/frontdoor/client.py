@@ -11,7 +11,8 @@ import httptools
 
 from ..errors import HostError
 from .exchange import Exchange
-from .framing import CONTINUE, MAX_HEAD_BYTES, MAX_HEADERS, bad_request, head_too_large
+from .framing import MAX_HEAD_BYTES, MAX_HEADERS, bad_request, head_too_large
+from .wire import CONTINUE
 
 if TYPE_CHECKING:
     from .server import FrontDoor
@@ -37,7 +38,7 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = False
         self._blocked = False
         self._reading = True
-        self._writable = True
+        self.writable = True
         self.last_read = time.monotonic()
 
     # asyncio's side.
@@ -46,7 +47,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self.peer = b"[%b]" % peer[0].encode() if ":" in peer[0] else peer[0].encode()
+            self.peer = peer[0].encode()
         self.door.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -87,12 +88,12 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self._writable = False
+        self.writable = False
         if self._queue:
             self._queue[0].pause(pause=True)
 
     def resume_writing(self) -> None:
-        self._writable = True
+        self.writable = True
         if self._queue:
             self._queue[0].pause(pause=False)
 
@@ -118,9 +119,8 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         exchange = self._current()
         parser = self._parser
-        exchange.read_head(
-            parser.get_method(), parser.get_http_version(), keep_alive=parser.should_keep_alive() and not self.door.closing
-        )  # fmt: skip
+        keep_alive = parser.should_keep_alive() and not self.door.closing
+        exchange.read_head(parser.get_method(), parser.get_http_version(), keep_alive=keep_alive)
         self._queue.append(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -197,8 +197,6 @@ class ClientConnection(asyncio.Protocol):
                 break
             elif exchange.ready:
                 exchange.dispatch()
-                if not exchange.done and not self._writable:
-                    exchange.pause(pause=True)
             elif exchange.expects_continue:
                 self._invite(exchange)
             else:
@@ -248,8 +246,8 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.close()
             return
         exchange = self._queue[0]
-        if exchange.dispatched and (exchange.complete or self._blocked):
-            stalled = limits.client_seconds if not self._writable else limits.answer_seconds
+        if exchange.dispatched and (exchange.complete or not self._reading):
+            stalled = limits.client_seconds if not self.writable else limits.answer_seconds
             if now - exchange.progress > stalled:
                 exchange.expire()
         elif self._reading and now - self.last_read > limits.client_seconds:

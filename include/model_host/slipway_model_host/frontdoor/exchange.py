@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import HostError, unavailable
-from .framing import LAST_CHUNK, Framing, Headers, check_head, chunk, own_answer, request_head, split_target
+from .framing import Framing, Headers, check_head, split_target
+from .wire import LAST_CHUNK, Way, chunk, own_answer, request_head
 
 if TYPE_CHECKING:
     from .backend import BackendConnection
@@ -143,6 +144,7 @@ class Exchange:
     def connected(self, connection: BackendConnection) -> None:
         """Write what has been read so far; small whole requests leave in one write."""
         self._connection = connection
+        connection.pause(pause=not self._client.writable)
         door = self._client.door
         length, chunked = self._framing.length, self._framing.chunked
         if self.complete and self._buffered <= door.limits.replay_bytes:
@@ -156,10 +158,8 @@ class Exchange:
             self._streaming = True
             self._buffer = []
             self.sent = self.complete
-        head = request_head(
-            self.method, self._path, self.headers, self._client.peer, door.scheme, b"/endpoints/" + self._endpoint,
-            length, chunked=chunked,
-        )  # fmt: skip
+        way = Way(self._client.peer, door.scheme, b"/endpoints/" + self._endpoint)
+        head = request_head(self.method, self._path, self.headers, way, length=length, chunked=chunked)
         connection.write(b"".join((head, *parts)))
         self._client.regulate()
 
@@ -197,7 +197,9 @@ class Exchange:
         elif untouched:
             self._fail(unavailable("The scoring server went away before it answered; try again in 1 s.", 1))
         else:
-            self._fail(HostError(502, "BAD_GATEWAY", "The scoring server's answer is no valid HTTP; see its log."))
+            self._fail(
+                HostError(502, "BAD_GATEWAY", "The scoring server's answer broke off or is no valid HTTP; see its log.")
+            )
 
     def unreachable(self) -> None:
         """No connection could be made: the server has just gone."""
@@ -250,7 +252,7 @@ class Exchange:
         self._answer_own(error.status, error.body(), error.retry_after)
 
     def _answer_own(self, status: int, body: bytes, retry_after: int | None) -> None:
-        if not self.complete:
+        if not self.complete or self.version != "1.1":
             self.keep_alive = False
         self.started = True
         self._client.write(

@@ -62,8 +62,9 @@ class Upstream:
 
     async def drained(self) -> None:
         """Return once nothing is in flight."""
-        self._drained = asyncio.Event()
-        if self.in_flight:
+        while self.in_flight:
+            if self._drained is None or self._drained.is_set():
+                self._drained = asyncio.Event()
             await self._drained.wait()
 
 

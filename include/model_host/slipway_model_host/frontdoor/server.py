@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from dataclasses import dataclass
 
 from ..errors import HostError, not_found
 from .client import ClientConnection
-from .framing import own_answer
 from .routing import Routes, Upstream
+from .wire import own_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class FrontDoor:
         self.closing = False
         self._clients: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
         self._clock: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket) -> None:
@@ -59,9 +61,9 @@ class FrontDoor:
             self._server.close()
         for client in list(self._clients):
             client.close_if_idle()
-        end = time.monotonic() + patience
-        while self._clients and time.monotonic() < end:
-            await asyncio.sleep(0.02)
+        if self._clients:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), patience)
         for client in list(self._clients):
             client.abort()
         if self._clock is not None:
@@ -85,6 +87,8 @@ class FrontDoor:
     def left(self, client: ClientConnection) -> None:
         """A client's connection is gone."""
         self._clients.discard(client)
+        if not self._clients and self.closing:
+            self._empty.set()
 
     def pick(self, endpoint: bytes, deployment: bytes | None, target: bytes) -> Upstream:
         """The upstream for a request.

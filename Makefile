@@ -1,4 +1,6 @@
 # `make help` lists what there is. Everything lives in this checkout: .venv/, .slipway/ and build/.
+# Without it, each start of each process would compile its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 PY := .venv/bin/python
 STACK := PYTHONPATH=include/stack:plugins $(PY) -m slipway_stack

@@ -71,8 +71,11 @@ def install(files: list[str], *, anew: bool) -> None:
     # uv is pinned like everything else, and fetched with pip because that is what is there.
     pinned = re.findall(r"^uv==[^\s;]+", (CHECKOUT / "requirements.txt").read_text(), re.MULTILINE)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned)
-    # Compiled now, by all cores at once, and not by each process of the stack when it first starts.
-    run("-m", "uv", "pip", "sync", "--compile-bytecode", "--python", str(PYTHON), *files)
+    count = sum(line[:1].isalnum() for name in files for line in (CHECKOUT / name).read_text().splitlines())
+    print(f"Installing some {count} packages with uv: a minute or two where the network is fast", flush=True)
+    # On a terminal uv shows how far it is; a log is spared the list.
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    run("-m", "uv", "pip", "sync", "--python", str(PYTHON), *quiet, *files)
 
 
 def run(*arguments: str) -> None:

@@ -14,8 +14,9 @@ from slipway_stack.settings import CHECKOUT, Stack
 
 # Every process of a stack carries this variable with the stack's home: it tells our leftovers from others.
 MARKER = "SLIPWAY_STACK"
-# Settings of another Airflow, MLflow or model host in the user's shell stay out of the stack.
-_KEPT_OUT = ("AIRFLOW", "_AIRFLOW", "MLFLOW_", "_MLFLOW", "MODEL_HOST_", "PYTHONPATH", "PYTHONHOME")
+# Settings of another Airflow, MLflow, model host or Python in the user's shell stay out of the stack. Among them is
+# PYTHONDONTWRITEBYTECODE, with which each start of each process would compile tens of thousands of lines again.
+_KEPT_OUT = ("AIRFLOW", "_AIRFLOW", "MLFLOW_", "_MLFLOW", "MODEL_HOST_", "PYTHON")
 
 
 def shared(stack: Stack) -> dict[str, str]:

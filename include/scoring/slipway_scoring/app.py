@@ -1,0 +1,146 @@
+"""The RSGI application (https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md).
+
+One coroutine a request: find the route, check the token, read the body within its bound, let the dialect answer, count
+and log. This is the hot path; what looks repeated or flat here is so because a call costs time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from slipway_scoring.errors import MethodNotAllowed, ScoringError, TooLarge, Unauthenticated
+from slipway_scoring.http import JSON, Request, Response, Route, Router, decompress
+from slipway_scoring.logs import RequestLog
+from slipway_scoring.metrics import Meters
+from slipway_scoring.scorer import Scorer
+from slipway_scoring.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN = "other"
+"""The route under which requests for unknown paths are counted."""
+_LONGEST_ID = 128
+_INTERNAL = Response(
+    orjson.dumps({"error_code": "INTERNAL_ERROR", "message": "The server failed: its log says why, by request id."}),
+    500,
+)
+
+
+class App:
+    """Answers requests by the dialects' routes."""
+
+    def __init__(
+        self, routes: Sequence[Route], scorer: Scorer, settings: Settings, meters: Meters, log: RequestLog
+    ) -> None:
+        self._router = Router(routes, settings.root_path)
+        self._scorer = scorer
+        self._meters = meters
+        self._log = log
+        self._max_body = settings.max_body_bytes
+        self._token = f"Bearer {settings.token}".encode() if settings.token else None
+        self._ids = itertools.count()
+        self._id_prefix = os.urandom(8).hex()
+        self._numbers = {path: meters.number(path) for path in (UNKNOWN, *(route.path for route in routes))}
+        self.in_flight = 0
+        self.last_request = time.monotonic()
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Answer one request."""
+        if scope.proto != "http":
+            protocol.close(None)
+            return
+        started = time.perf_counter()
+        self.in_flight += 1
+        self.last_request = time.monotonic()
+        headers = scope.headers
+        request_id = headers.get("x-request-id")
+        if request_id is None or len(request_id) > _LONGEST_ID or not request_id.isprintable():
+            request_id = f"{self._id_prefix}{next(self._ids):08x}"
+        method: str = scope.method
+        path: str = scope.path
+        label = UNKNOWN
+        error: str | None = None
+        try:
+            route, arguments = self._router.find(path)
+            label = route.path
+            handler = route.handlers.get(method)
+            if handler is None and method == "HEAD":
+                handler = route.handlers.get("GET")
+            if handler is None:
+                allow = ", ".join(route.handlers)
+                raise MethodNotAllowed(f"{path} takes {allow}, not {method[:20]}.", allow)
+            if self._token is not None and not route.open:
+                self._authenticate(headers.get("authorization"))
+            if route.scores:
+                self._scorer.batcher.admit()
+            body = b"" if method in ("GET", "HEAD") else await self._read(headers, protocol)
+            response = await handler(Request(method, path, headers, body, arguments))
+        except ScoringError as refusal:
+            response, error = refuse(refusal), refusal.message
+        except Exception:
+            # A bug of ours: the client learns the request id, the log the rest.
+            logger.exception("request %s failed", request_id)
+            response, error = _INTERNAL, "internal error"
+        answer = [("content-type", response.content_type), ("x-request-id", request_id), *response.headers]
+        if self._scorer.draining:
+            answer.append(("connection", "close"))
+        if method == "HEAD":
+            protocol.response_empty(response.status, answer)
+        else:
+            protocol.response_bytes(response.status, answer, response.body)
+        seconds = time.perf_counter() - started
+        self.in_flight -= 1
+        self._meters.request(self._numbers[label], response.status, seconds)
+        self._log.add(request_id, method, path, response.status, seconds, response.rows, error)
+
+    def note_levels(self) -> None:
+        """Put the momentary levels into the metrics; called a few times a second."""
+        self._meters.levels(self._scorer.batcher.depth, self.in_flight)
+
+    def _authenticate(self, given: str | None) -> None:
+        if self._token is not None and not hmac.compare_digest((given or "").encode(), self._token):
+            raise Unauthenticated("The bearer token is missing or wrong: send 'Authorization: Bearer <token>'.")
+
+    async def _read(self, headers: Any, protocol: Any) -> bytes:
+        """The body, within its bound whether or not its length is announced."""
+        length = headers.get("content-length")
+        body: bytes
+        if length is not None and length.isdecimal() and int(length) <= self._max_body:
+            body = await protocol()
+        else:
+            chunks = bytearray()
+            async for chunk in protocol:
+                chunks += chunk
+                if len(chunks) > self._max_body:
+                    raise TooLarge(f"The body has more than {self._max_body} bytes: send fewer rows a request.")
+            body = bytes(chunks)
+        encoding = headers.get("content-encoding")
+        if encoding is not None and encoding != "identity":
+            return decompress(body, encoding, self._max_body)
+        return body
+
+
+def refuse(refusal: ScoringError) -> Response:
+    """The answer that a ScoringError makes."""
+    headers: tuple[tuple[str, str], ...] = ()
+    if refusal.retry_after is not None:
+        headers = (("retry-after", str(refusal.retry_after)),)
+    if isinstance(refusal, MethodNotAllowed):
+        headers = (("allow", refusal.allow),)
+    if isinstance(refusal, Unauthenticated):
+        headers = (("www-authenticate", "Bearer"),)
+    body = orjson.dumps({"error_code": refusal.error_code, "message": _clean(refusal.message)})
+    return Response(body, refusal.status, JSON, headers)
+
+
+def _clean(message: str) -> str:
+    """Text that UTF-8 can hold: payloads bring lone surrogates into messages."""
+    return message.encode("utf-8", "replace").decode()

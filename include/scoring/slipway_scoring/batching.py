@@ -1,0 +1,282 @@
+"""Adaptive micro-batching: requests that wait at the same moment are predicted together.
+
+A batch starts as soon as the model is free. It grows only while every turn of the event loop brings another request,
+and at most to the policy's size and delay: a lone request never waits for company. A prediction that is known to be
+short runs on the event loop itself, because handing it to a thread costs more than it takes; a long one runs in a
+thread, so that the loop goes on answering (health, 429, 504).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from slipway_scoring.errors import Overloaded, TimedOut
+from slipway_scoring.model import BatchPolicy
+from slipway_scoring.payload import Payload
+
+INLINE_SECONDS = 0.005
+"""A prediction expected to take no longer runs on the event loop."""
+_FORGET = 0.995
+_EXPIRY_TICK = 0.05
+
+Predict = Callable[[Sequence[Payload], Mapping[str, Any] | None], Any]
+
+
+class Job(NamedTuple):
+    """One request's prediction."""
+
+    payload: Payload
+    params: Mapping[str, Any] | None
+    future: asyncio.Future[Any]
+    deadline: float
+
+
+class Batcher:
+    """Queues jobs for one model and runs them.
+
+    Args:
+        predict: predicts several payloads of one layout together, in their order.
+        policy: whether and how far jobs are joined.
+        max_queue: more waiting jobs than this are refused.
+        time_limit: seconds from a job's arrival to its answer.
+        observe: told (jobs, rows, seconds) of every prediction.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        policy: BatchPolicy,
+        *,
+        max_queue: int,
+        time_limit: float,
+        observe: Callable[[int, int, float], None],
+    ) -> None:
+        self._predict = predict
+        self._policy = policy
+        self._together = policy.enabled
+        self._max_queue = max_queue
+        self._time_limit = time_limit
+        self._observe = observe
+        self._pace = Pace()
+        self._queue: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._running_since = 0.0
+        self._scheduled = False
+        self._seen = 0
+        self._opened = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def depth(self) -> int:
+        """How many jobs wait."""
+        return len(self._queue)
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds that the prediction under way has taken; 0 if there is none."""
+        return time.monotonic() - self._running_since if self._running else 0.0
+
+    def learn(self, seconds: float, rows: int) -> None:
+        """Tell how long a prediction took (a rehearsal), so that the first request finds the better way."""
+        self._pace.learn(seconds, rows)
+
+    def admit(self) -> None:
+        """Refuse a request before its body is even read.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded(f"{self._max_queue} requests wait already: send it again after the Retry-After time.")
+
+    async def submit(self, payload: Payload, params: Mapping[str, Any] | None) -> Any:
+        """The model's output for `payload`.
+
+        Raises:
+            Overloaded: the queue is full.
+            TimedOut: no output within the time limit.
+            Exception: what the model raised for this payload.
+        """
+        self.admit()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        now = time.monotonic()
+        self._queue.append(Job(payload, params, future, now + self._time_limit))
+        if not self._scheduled and not self._running:
+            self._scheduled = True
+            self._opened = now
+            self._seen = 0
+            self._loop.call_soon(self._turn)
+        return await future
+
+    def _turn(self) -> None:
+        """Start a batch, unless this turn of the loop brought another request and there is room and time for more."""
+        waiting = len(self._queue)
+        grew, self._seen = waiting > self._seen, waiting
+        if (
+            self._together
+            and grew
+            and waiting < self._policy.max_size
+            and time.monotonic() - self._opened < self._policy.max_delay
+        ):
+            self._loop.call_soon(self._turn)
+            return
+        self._scheduled = False
+        self._start()
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        while self._queue and self._queue[0].deadline <= now:
+            _expire(self._queue.popleft())
+        if not self._queue:
+            return
+        jobs = self._take()
+        self._running, self._running_since = jobs, now
+        rows = sum(job.payload.rows for job in jobs)
+        if self._pace.expected(rows) <= INLINE_SECONDS:
+            self._finish(jobs, *self._work(jobs))
+        else:
+            self._loop.call_later(_EXPIRY_TICK, self._expire_overdue)
+            work = self._loop.run_in_executor(self._thread, self._work, jobs)
+            work.add_done_callback(lambda done: self._finish(jobs, *done.result()))
+
+    def _take(self) -> list[Job]:
+        """The first job, and those behind it that can be predicted with it."""
+        first = self._queue.popleft()
+        jobs = [first]
+        layout = first.payload.layout
+        if not self._together or layout is None or first.params:
+            return jobs
+        room = self._policy.max_size - first.payload.rows
+        others: list[Job] = []
+        while self._queue and room > 0:
+            job = self._queue.popleft()
+            if job.payload.rows <= room and not job.params and job.payload.layout == layout:
+                jobs.append(job)
+                room -= job.payload.rows
+            else:
+                others.append(job)
+        self._queue.extendleft(reversed(others))
+        return jobs
+
+    def _work(self, jobs: list[Job]) -> tuple[list[Any], float]:
+        """Predict; one outcome a job, an exception being one. Runs on the loop or in the thread; raises nothing."""
+        started = time.perf_counter()
+        outcomes = self._together_or_apart(jobs)
+        return outcomes, time.perf_counter() - started
+
+    def _together_or_apart(self, jobs: list[Job]) -> list[Any]:
+        if len(jobs) > 1:
+            try:
+                result = self._predict([job.payload for job in jobs], jobs[0].params)
+                return split(result, [job.payload.rows for job in jobs])
+            except NotByRowError:
+                # The model's output is no row-by-row one after all: never join its requests again.
+                self._together = False
+            except Exception:  # noqa: BLE001, S110 -- one of the jobs is at fault: run apart, only that one fails
+                pass
+        outcomes: list[Any] = []
+        for job in jobs:
+            try:
+                outcomes.append(self._predict([job.payload], job.params))
+            except Exception as error:  # noqa: BLE001 -- whatever a model raises is this job's outcome
+                outcomes.append(error)
+        return outcomes
+
+    def _finish(self, jobs: list[Job], outcomes: list[Any], seconds: float) -> None:
+        rows = sum(job.payload.rows for job in jobs)
+        self._running = []
+        self._pace.learn(seconds, rows)
+        self._observe(len(jobs), rows, seconds)
+        late = time.monotonic()
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.future.done():
+                continue
+            if late > job.deadline:
+                _expire(job)
+            elif isinstance(outcome, Exception):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            self._opened = late
+            self._seen = 0
+            self._loop.call_soon(self._turn)
+
+    def _expire_overdue(self) -> None:
+        """While a long prediction runs: answer those, in it and behind it, whose time is up."""
+        now = time.monotonic()
+        for job in self._running:
+            if job.deadline <= now:
+                _expire(job)
+        while self._queue and self._queue[0].deadline <= now:
+            _expire(self._queue.popleft())
+        if self._running:
+            self._loop.call_later(_EXPIRY_TICK, self._expire_overdue)
+
+
+def _expire(job: Job) -> None:
+    if not job.future.done():
+        job.future.set_exception(TimedOut("The prediction took longer than the time limit: send fewer rows."))
+
+
+class Pace:
+    """Guesses how long the next prediction takes from the slowest recent ones."""
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+        self._per_row = 0.0
+
+    def learn(self, seconds: float, rows: int) -> None:
+        """Take in a prediction. A slow one counts at once, and is forgotten slowly."""
+        if self._seconds is None or seconds < INLINE_SECONDS or rows <= 1:
+            self._seconds = max(seconds, (self._seconds or 0.0) * _FORGET)
+        self._per_row = max(seconds / max(rows, 1) if rows > 1 else 0.0, self._per_row * _FORGET)
+
+    def expected(self, rows: int) -> float:
+        """Seconds; infinite before the first prediction, which may be the slow one."""
+        if self._seconds is None:
+            return float("inf")
+        return max(self._seconds, self._per_row * rows)
+
+
+class NotByRowError(Exception):
+    """The output has no part for each row of the input."""
+
+
+def split(result: Any, rows: Sequence[int]) -> list[Any]:
+    """Cut a model's output for all rows into the parts that belong to each request.
+
+    Raises:
+        NotByRowError: it cannot be cut.
+    """
+    total = sum(rows)
+    bounds = [0]
+    for count in rows:
+        bounds.append(bounds[-1] + count)
+    pairs = list(zip(bounds, bounds[1:], strict=False))
+    if isinstance(result, np.ndarray):
+        if not result.ndim or len(result) != total:
+            raise NotByRowError
+        return [result[start:end] for start, end in pairs]
+    if isinstance(result, pd.DataFrame | pd.Series):
+        if len(result) != total:
+            raise NotByRowError
+        return [result.iloc[start:end] for start, end in pairs]
+    if isinstance(result, list):
+        if len(result) != total:
+            raise NotByRowError
+        return [result[start:end] for start, end in pairs]
+    if isinstance(result, dict) and result:
+        parts = {name: split(value, rows) for name, value in result.items()}
+        return [{name: values[number] for name, values in parts.items()} for number in range(len(rows))]
+    raise NotByRowError

@@ -1,0 +1,1 @@
+"""The formats: how bytes become a payload and predictions become bytes, one module a format."""

@@ -84,18 +84,17 @@ def enforce_frame(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         if key not in frame.columns:
             continue
         values = frame[key]
-        if isinstance(values, pd.DataFrame):
-            raise BadPayload(f"Column '{key}' is there twice: send each column once.")
         enforced[key] = (
-            enforce_series(str(key), values, column.type)
-            if column.type.is_scalar
-            else _enforce_nested(values, column)
+            enforce_series(str(key), values, column.type) if column.type.is_scalar else _enforce_nested(values, column)
         )
     return pd.DataFrame(enforced, index=frame.index)
 
 
 def check_columns(names: Sequence[Any], schema: Schema) -> None:
     """Refuse a table that lacks a required column; extra columns are no mistake."""
+    if len(set(map(str, names))) != len(names):
+        twice = next(str(name) for name in names if [*map(str, names)].count(str(name)) > 1)
+        raise BadPayload(f"Column '{twice}' is there twice: send each column once.")
     if schema.names:
         present = set(names)
         missing = [name for name in schema.required if name not in present]
@@ -120,19 +119,19 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
         BadPayload: that would need a conversion that loses something.
     """
     wanted = kind.dtype
-    if values.dtype == object and kind.kind not in {"binary", "string"}:
+    if values.dtype.kind == "O" and kind.kind not in {"binary", "string"}:
         values = values.infer_objects()
     has = values.dtype
     if kind.kind in {"string", "binary"}:
-        if has == object or isinstance(has, pd.StringDtype):
+        if has.kind == "O" or isinstance(has, pd.StringDtype):
             return values
     elif has == wanted:
         return values
     elif kind.kind == "datetime":
         return _as_datetime(name, values)
-    elif kind.kind == "boolean" and has == object:
+    elif kind.kind == "boolean" and has.kind == "O":
         return values
-    elif kind.kind == "double" and has == object and _all_decimal(values):
+    elif kind.kind == "double" and has.kind == "O" and _all_decimal(values):
         return pd.to_numeric(values)
     if isinstance(has, np.dtype) and _is_safe(has, wanted, values):
         return values.astype(wanted)
@@ -146,7 +145,7 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
 
 
 def _as_datetime(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    if values.dtype.kind == "M" or values.dtype == object:
+    if values.dtype.kind in "MO":
         try:
             return values.astype("datetime64[ns]")
         except (TypeError, ValueError) as error:
@@ -243,9 +242,9 @@ _NESTED: dict[str, Callable[[str, Any, Type, bool], Any]] = {
 
 def enforce_tensor(value: np.ndarray[Any, Any], tensor: Tensor) -> np.ndarray[Any, Any]:
     """Check an array's shape and dtype, as MLflow's `_enforce_tensor_spec` does (strings pass as objects)."""
-    if tensor.dtype == object and tensor.shape == (-1,):
+    if tensor.dtype.kind == "O" and tensor.shape == (-1,):
         return value
-    ragged = value.dtype == object and value.ndim == 1
+    ragged = value.dtype.kind == "O" and value.ndim == 1
     if ragged and len(tensor.shape) > 1 and -1 in tensor.shape[1:]:
         return value
     name = f" '{tensor.name}'" if tensor.name else ""
@@ -273,8 +272,7 @@ def tensors_of_frame(frame: pd.DataFrame, schema: Schema) -> Any:
         if missing:
             raise BadPayload(f"The input lacks {_listed(missing)}: the model's signature requires it, so add it.")
         return {
-            str(tensor.name): enforce_tensor(_reshape(frame[tensor.name], tensor), tensor)
-            for tensor in schema.tensors
+            str(tensor.name): enforce_tensor(_reshape(frame[tensor.name], tensor), tensor) for tensor in schema.tensors
         }
     tensor = schema.tensors[0]
     if len(frame.columns) == 1:
@@ -289,7 +287,9 @@ def _reshape(values: pd.Series[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
     try:
         return _as_array(data, tensor).reshape(shape)
     except ValueError as error:
-        raise BadPayload(f"Column '{values.name}' cannot be given the shape {tensor.shape}: {_short(error)}.") from error
+        raise BadPayload(
+            f"Column '{values.name}' cannot be given the shape {tensor.shape}: {_short(error)}."
+        ) from error
 
 
 def _vectors(rows: Sequence[Any], tensor: Tensor) -> list[np.ndarray[Any, Any]]:

@@ -92,7 +92,7 @@ def _arrow_csv(body: bytes, reader: TableReader, columns: list[str], *, header: 
         )
     except (pa.ArrowException, KeyError):
         return None
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
 def _pandas_types(schema: Schema | None) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def parquet_in(body: bytes, reader: TableReader) -> Payload:
         table = parquet.read_table(pa.BufferReader(body), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadPayload(f"The body is not a Parquet file ({' '.join(str(error).split())[:200]}).") from error
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
 def arrow_in(body: bytes, reader: TableReader) -> Payload:
@@ -167,10 +167,11 @@ def arrow_in(body: bytes, reader: TableReader) -> Payload:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadPayload(f"The body is not an Arrow IPC stream ({' '.join(str(error).split())[:200]}).") from error
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
-def _arrow_table(table: Any, reader: TableReader) -> Payload:
+def from_arrow(table: Any, reader: TableReader) -> Payload:
+    """The payload of a pyarrow Table."""
     import pyarrow as pa
 
     if len(set(table.column_names)) != table.num_columns:

@@ -40,7 +40,7 @@ class Stack:
         """
         home = Path(environ.get("SLIPWAY_HOME") or CHECKOUT / ".slipway").expanduser().resolve()
         remembered = recorded_ports(home)
-        ports = {}
+        ports: dict[str, int] = {}
         for name, (variable, default) in PORT_VARIABLES.items():
             text = environ.get(variable) or str(remembered.get(name, default))
             if not text.isdecimal() or not 0 < int(text) <= _HIGHEST_PORT:

@@ -8,12 +8,12 @@ Bodies that carry no types (JSON) are first cast to the declared types, as MLflo
 from __future__ import annotations
 
 import base64
-import decimal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 from slipway_scoring.errors import BadPayload
 from slipway_scoring.schema import Column, Schema, Tensor, Type
@@ -59,6 +59,8 @@ def _cast(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
         values = pd.to_numeric(values)
         if values.dtype.kind == "f" and not (values % 1 == 0).all():
             raise ValueError("a value is missing or has a fraction")
+        if not values.between(-(2**63), 2**63 - 1024).all() and values.dtype.kind == "f":
+            raise OverflowError("a value is beyond 64 bits")
         if kind.kind == "integer" and not values.between(-(2**31), 2**31 - 1).all():
             raise OverflowError("a value is beyond 32 bits")
     return values.astype(kind.dtype)
@@ -119,20 +121,20 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
         BadPayload: that would need a conversion that loses something.
     """
     wanted = kind.dtype
-    if values.dtype.kind == "O" and kind.kind not in {"binary", "string"}:
+    if is_object_dtype(values.dtype) and kind.kind not in {"binary", "string"}:
         values = values.infer_objects()
     has = values.dtype
     if kind.kind in {"string", "binary"}:
-        if has.kind == "O" or isinstance(has, pd.StringDtype):
+        if is_object_dtype(has) or isinstance(has, pd.StringDtype):
             return values
     elif has == wanted:
         return values
     elif kind.kind == "datetime":
         return _as_datetime(name, values)
-    elif kind.kind == "boolean" and has.kind == "O":
+    elif kind.kind == "boolean" and is_object_dtype(has):
         return values
-    elif kind.kind == "double" and has.kind == "O" and _all_decimal(values):
-        return pd.to_numeric(values)
+    elif kind.kind == "double" and is_object_dtype(has):
+        return _as_double(name, values)
     if isinstance(has, np.dtype) and _is_safe(has, wanted, values):
         return values.astype(wanted)
     hint = ""
@@ -145,7 +147,7 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
 
 
 def _as_datetime(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    if values.dtype.kind in "MO":
+    if values.dtype.kind == "M" or is_object_dtype(values.dtype):
         try:
             return values.astype("datetime64[ns]")
         except (TypeError, ValueError) as error:
@@ -156,8 +158,12 @@ def _as_datetime(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
     raise BadPayload(f"Column '{name}' has type {values.dtype}: the model's signature asks for datetime values.")
 
 
-def _all_decimal(values: pd.Series[Any]) -> bool:
-    return all(isinstance(value, decimal.Decimal) for value in values)
+def _as_double(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """MLflow means decimals here, and lets through whatever pandas can make a number of."""
+    try:
+        return pd.to_numeric(values)
+    except (TypeError, ValueError) as error:
+        raise BadPayload(f"Column '{name}' cannot be read as double ({_short(error)}): send double values.") from error
 
 
 def _is_safe(has: np.dtype[Any], wanted: np.dtype[Any], values: pd.Series[Any]) -> bool:

@@ -59,14 +59,14 @@ def csv_in(body: bytes, reader: TableReader, *, header: bool | None = None) -> P
     if quick is not None:
         return quick
     try:
-        frame = pd.read_csv(
-            io.BytesIO(body), header=0 if header else None, names=columns, dtype=_pandas_types(schema), index_col=False
-        )
+        frame = pd.read_csv(io.BytesIO(body), header=0 if header else None, names=columns, dtype=_pandas_types(schema))
     except Exception as error:  # pandas raises what it likes on odd CSV
         raise BadPayload(
             f"The CSV cannot be read ({' '.join(str(error).split())[:200]}): send rows of one length, with values of "
             "the types that the model's signature declares."
         ) from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus values for an index
+        raise BadPayload(f"A CSV row has more values than the {len(columns)} columns: send rows of one length.")
     return _csv_frame(frame, reader)
 
 

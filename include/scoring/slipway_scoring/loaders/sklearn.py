@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from slipway_scoring.loaders import linear, pickles
 from slipway_scoring.model import ModelLoadError, Predictor
@@ -69,6 +70,8 @@ def _validated(estimator: Any, method: Callable[[Any], Any]) -> Callable[[Any, M
     quick = linear.shortcut(_steps(estimator)) if method.__name__ == "predict" else None
 
     def call(data: Any, _params: Mapping[str, Any] | None) -> Any:
+        if isinstance(data, pd.DataFrame):  # A client gave an index of its own.
+            data = data.to_numpy()
         # Adding up finds a NaN or infinity in one pass; a sum that only overflowed goes the long way, no harm done.
         if isinstance(data, np.ndarray) and data.dtype == np.float64 and len(data) and math.isfinite(data.sum()):
             if quick is not None:

@@ -44,6 +44,7 @@ class Member:
     """One file of the archive: where its data stands and what the directory promises of it."""
 
     path: str  # clean, relative, NFC
+    header: int  # offset of the local header
     start: int  # offset of the data
     packed: int  # bytes
     size: int  # bytes, unpacked
@@ -89,7 +90,8 @@ def read_members(file: BinaryIO, limits: Limits) -> list[Member]:
         raise UserError("The archive is empty: zip the folder that holds code/, artifacts/ and requirements.txt.")
     if len(infos) > limits.files:
         raise UserError(
-            f"The archive holds {len(infos):,} files and folders, more than the {limits.files:,} that [slipway] max_files "
+            f"The archive holds {len(infos):,} files and folders, more than the {limits.files:,} that [slipway] "
+            "max_files "
             "allows: pack many small files into one."
         )
     folders: list[str] = []
@@ -106,7 +108,9 @@ def read_members(file: BinaryIO, limits: Limits) -> list[Member]:
             continue
         _check_promise(info, name, limits)
         start = _data_offset(file, info, name)
-        members.append(Member(path, start, info.compress_size, info.file_size, info.CRC, info.compress_type))
+        members.append(
+            Member(path, info.header_offset, start, info.compress_size, info.file_size, info.CRC, info.compress_type)
+        )
     check_distinct([member.path for member in members], folders)
     _check_total(members, limits)
     members.sort(key=lambda member: member.start)
@@ -120,7 +124,7 @@ def _read_directory(file: BinaryIO, limits: Limits) -> tuple[zipfile.ZipFile, li
     if not head:
         raise UserError("The archive is an empty file: check that its upload is complete.")
     try:
-        archive = zipfile.ZipFile(_Bounded(file, limits.directory_bytes))  # type: ignore[call-overload]
+        archive = zipfile.ZipFile(_Bounded(file, limits.directory_bytes))
         names = [_name(info) for info in archive.infolist()]
     except UnicodeError as error:
         raise UserError(
@@ -182,7 +186,7 @@ def _check_promise(info: zipfile.ZipInfo, name: str, limits: Limits) -> None:
 
 
 def _data_offset(file: BinaryIO, info: zipfile.ZipInfo, name: str) -> int:
-    file.seek(info.header_offset)
+    file.seek(max(info.header_offset, 0))
     header = file.read(_LOCAL_HEADER.size)
     if len(header) == _LOCAL_HEADER.size:
         signature, _, flags, method, _, _, _, packed, unpacked, name_length, extra_length = _LOCAL_HEADER.unpack(header)
@@ -200,7 +204,8 @@ def _data_offset(file: BinaryIO, info: zipfile.ZipInfo, name: str) -> int:
         if honest:
             return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
     raise UserError(
-        f"File {shown(name)} has a header that contradicts the archive's list of files: the zip is damaged or forged, so pack it again."
+        f"File {shown(name)} has a header that contradicts the archive's list of files: the zip is damaged or forged, "
+        "so pack it again."
     )
 
 
@@ -214,19 +219,13 @@ def _check_total(members: list[Member], limits: Limits) -> None:
 
 
 def _check_overlap(members: list[Member], infos: list[zipfile.ZipInfo], directory: int) -> None:
-    # Every header, folders' too: a bomb may let many entries share one piece of data.
+    # Every header counts, folders' too: a bomb lets many entries share one piece of data.
     headers = sorted(info.header_offset for info in infos)
-    bounds = [*headers[1:], directory]
-    following = dict(zip(headers, bounds, strict=True))
-    if len(following) < len(headers):
+    following = dict(zip(headers, [*headers[1:], directory], strict=True))
+    if len(following) < len(headers) or any(
+        member.start + member.packed > following[member.header] for member in members
+    ):
         raise _overlapping()
-    starts = sorted(following)
-    position = 0
-    for member in members:
-        while position + 1 < len(starts) and starts[position + 1] <= member.start:
-            position += 1
-        if member.start + member.packed > following[starts[position]]:
-            raise _overlapping()
 
 
 def _overlapping() -> UserError:

@@ -6,11 +6,11 @@ rest in the staging area of the bundle store. Nothing of a bundle runs in the ca
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,8 @@ from typing import Any
 
 from slipway import naming
 from slipway.bundles.limits import Site
+from slipway.bundles.results import Checked, Locked, Probed, Stored
+from slipway.bundles.staging import CHECK_NOTES, PROBE_NOTES, Staging, collect
 from slipway.bundles.store import LOCK, BundleStore, StoredBundle
 from slipway.bundles.wording import shown
 from slipway.errors import UserError
@@ -37,70 +39,6 @@ __all__ = [
     "take_model",
 ]
 
-_PROBE = "probe.json"
-_CHECK = "check.json"
-# MLflow saves a Python function by cloudpickle, whose own machinery makes functions and classes.
-_CLOUDPICKLE = frozenset(
-    {
-        "cloudpickle.cloudpickle.*",
-        "cloudpickle.cloudpickle_fast.*",
-        "types.*",
-        "operator.*",
-        "_operator.*",
-        "functools.*",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What `check` hands on."""
-
-    digest: str
-    name: str
-    description: str | None
-    source_uri: str
-    run_id: str
-    kind: str  # "bundle" or "model"
-    known: bool  # the store has it already: the next steps have nothing to do
-    staging: str | None
-    files: int
-    total_bytes: int
-    methods: list[str]
-    sample: str | None  # name of the sample input's file
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """What `lock` hands on."""
-
-    lock_digest: str
-    python: str
-    requirements: list[str]  # the bundle's own, pinned
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What `probe` hands on; the golden sample stays in the store."""
-
-    ok: bool
-    isolated: bool
-    has_golden_sample: bool
-    rows_independent: bool | None
-    load_seconds: float
-    predict_seconds: float | None
-    peak_rss_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What `commit` returns."""
-
-    digest: str
-    name: str
-    lock_digest: str
-    created: bool  # False: the store had it already
-
 
 def check(
     bundle_uri: str, name: str | None = None, description: str | None = None, *, run_id: str, site: Site | None = None
@@ -117,7 +55,6 @@ def check(
     """
     from slipway.bundles import archive, layout, scan, source, spec, static, unpack
     from slipway.bundles.requirements import read_requirements
-    from slipway.bundles.staging import Staging, collect
 
     site = site or Site.from_settings()
     limits = site.limits
@@ -133,6 +70,7 @@ def check(
         site.tell(f"The archive holds {len(plan)} files of the bundle, {total:,} bytes.")
         with Staging.unpacking(store, run_id) as (staging, folder):
             records = unpack.unpack(file, plan, folder)
+            layout.complete(folder)
             paths = [record.path for record in records]
             methods = static.check_code(folder, paths, limits.text_bytes)
             declared = spec.read_spec(folder, limits.text_bytes)
@@ -159,8 +97,8 @@ def check(
                 "pickle_globals": found,
                 "bundle_yaml": declared.model_dump(mode="json", exclude_none=True),
             }
-            staging.write(_CHECK, json.dumps(notes).encode())
-    return asdict(_without_staging_if_known(store, checked, site))
+            staging.write(CHECK_NOTES, json.dumps(notes).encode())
+    return asdict(_without_staging_if_known(checked, site))
 
 
 def lock(checked: dict[str, Any], *, site: Site | None = None) -> dict[str, Any]:
@@ -208,12 +146,12 @@ def probe(checked: dict[str, Any], locked: dict[str, Any], *, site: Site | None 
         return asdict(Probed(**manifest["probe"]))
     staging = _staging(store, work)
     text = staging.read(LOCK)
-    if Locked(**locked).lock_digest != _digest(text):
+    if Locked(**locked).lock_digest != hashlib.sha256(text).hexdigest():
         raise UserError("The lock in the staging area is not the one that was made: run import_bundle again.")
     environment = _environment(text, site, make_environment)
     with staging.files() as folder:
         result: ProbeResult = run_probe(folder, environment, site, kind=work.kind)
-    staging.write(_PROBE, result.model_dump_json().encode())
+    staging.write(PROBE_NOTES, result.model_dump_json().encode())
     return asdict(_probed(result.model_dump(mode="json")))
 
 
@@ -231,7 +169,9 @@ def commit(
     created = False
     if manifest is None:
         staging = _staging(store, work)
-        manifest = _manifest(work, versions, seen, json.loads(staging.read(_CHECK)), json.loads(staging.read(_PROBE)))
+        manifest = _manifest(
+            work, versions, seen, json.loads(staging.read(CHECK_NOTES)), json.loads(staging.read(PROBE_NOTES))
+        )
         created = staging.commit(work.digest, manifest, staging.read(LOCK))
         manifest = store.manifest(work.digest) or manifest
     else:
@@ -245,8 +185,6 @@ def commit(
 
 def discard(checked: dict[str, Any], *, site: Site | None = None) -> None:
     """Remove what an import has left in the staging area. A stored bundle stays."""
-    from slipway.bundles.staging import Staging
-
     site = site or Site.from_settings()
     work = Checked(**checked)
     if work.staging is not None:
@@ -260,7 +198,11 @@ def take_model(model: Path, *, name: str, source_uri: str, run_id: str, site: Si
     :returns: the digest under which it is stored.
     :raises UserError: if it cannot be locked, scanned, or probed.
     """
-    checked = _check_model(model, name=name, source_uri=source_uri, run_id=run_id, site=site)
+    from slipway.bundles.mlflow_model import check_model
+
+    site = site or Site.from_settings()
+    found = check_model(model, name=name, source_uri=source_uri, run_id=run_id, site=site)
+    checked = asdict(_without_staging_if_known(found, site))
     try:
         locked = lock(checked, site=site)
         stored = commit(checked, locked, probe(checked, locked, site=site), site=site)
@@ -288,37 +230,6 @@ def materialise(digest: str, *, site: Site | None = None) -> Iterator[StoredBund
         yield stored
 
 
-def _check_model(model: Path, *, name: str, source_uri: str, run_id: str, site: Site | None) -> dict[str, Any]:
-    from slipway.bundles import scan, unpack
-    from slipway.bundles.names import clean_name
-    from slipway.bundles.staging import Staging
-
-    site = site or Site.from_settings()
-    naming.check_model(name)
-    for needed in ("MLmodel", "requirements.txt"):
-        if not (model / needed).is_file():
-            raise UserError(f"Model {shown(source_uri)} has no file {needed}: log it with MLflow 2 or newer.")
-    store = BundleStore(site.store)
-    limits = replace(site.limits, allowed_globals=site.limits.allowed_globals | _CLOUDPICKLE)
-    with Staging.unpacking(store, run_id) as (staging, folder):
-        records = []
-        for file in sorted(path for path in model.rglob("*") if path.is_file() and not path.is_symlink()):
-            path = clean_name(file.relative_to(model).as_posix())
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / path)
-            records.append(unpack.record_of(folder / path, path))
-        found = scan.scan_files(folder, [record.path for record in records], limits)
-        digest = unpack.bundle_digest(records)
-        checked = Checked(
-            digest=digest, name=name, description=None, source_uri=source_uri, run_id=run_id, kind="model",
-            known=store.manifest(digest) is not None, staging=staging.key, files=len(records),
-            total_bytes=sum(record.size for record in records), methods=["predict"], sample=None,
-        )  # fmt: skip
-        notes = {"files": [asdict(record) for record in records], "pickle_globals": found, "bundle_yaml": {}}
-        staging.write(_CHECK, json.dumps(notes).encode())
-    return asdict(_without_staging_if_known(store, checked, site))
-
-
 def _name(given: str | None, declared: str | None, uri: str) -> str:
     from slipway.bundles.source import default_name
 
@@ -333,7 +244,7 @@ def _name(given: str | None, declared: str | None, uri: str) -> str:
         ) from error
 
 
-def _without_staging_if_known(store: BundleStore, checked: Checked, site: Site) -> Checked:
+def _without_staging_if_known(checked: Checked, site: Site) -> Checked:
     if not checked.known:
         return checked
     site.tell(f"Bundle {checked.digest} is in the store already.")
@@ -341,9 +252,7 @@ def _without_staging_if_known(store: BundleStore, checked: Checked, site: Site) 
     return replace(checked, staging=None)
 
 
-def _staging(store: BundleStore, work: Checked) -> Any:
-    from slipway.bundles.staging import Staging
-
+def _staging(store: BundleStore, work: Checked) -> Staging:
     if work.staging is None:
         raise UserError(f"Bundle {work.digest} has been removed from the store meanwhile: run import_bundle again.")
     staging = Staging(store, work.staging)
@@ -357,12 +266,6 @@ def _environment(text: bytes, site: Site, make: Any) -> Path:
         file.write_bytes(text)
         made: Path = make(file, site)
     return made
-
-
-def _digest(text: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(text).hexdigest()
 
 
 def _probed(result: dict[str, Any]) -> Probed:
@@ -389,19 +292,8 @@ def _manifest(
         "python": versions.python,
         "requirements": versions.requirements,
         "batching": declared.get("batching"),
-        "signature": _declared_signature(declared) or result["signature"],
+        "signature": result["signature"],
         "golden": result["golden"],
         "rows_independent": result["rows_independent"],
         "probe": asdict(seen),
-    }
-
-
-def _declared_signature(declared: dict[str, Any]) -> dict[str, str | None] | None:
-    """Return `bundle.yaml`'s signature in the form of MLflow's `ModelSignature.to_dict`."""
-    signature = declared.get("signature")
-    if signature is None:
-        return None
-    return {
-        part: json.dumps(signature[part]) if signature.get(part) is not None else None
-        for part in ("inputs", "outputs", "params")
     }

@@ -8,14 +8,15 @@ loopback, and no other process; it has no capability and no way to get one. With
     waits           builds the root, waits,     resource limits,
                     hands out its result        then exec
 
-When this process or pid 1 dies, the kernel kills all below. The report goes to the descriptor that CONFIG names: a line of JSON
-(`status` or `signal` of the command, or `setup_error`), then the bytes of the command's result file.
+When this process or pid 1 dies, the kernel kills all below. The report goes to the descriptor that CONFIG names: a
+line of JSON (`status` or `signal` of the command, or `setup_error`), then the bytes of the command's result file.
 
 See user_namespaces(7), mount_namespaces(7), pivot_root(2), mount_setattr(2).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -37,6 +38,7 @@ _MOUNT_SETATTR = 442
 _AT_RECURSIVE, _AT_EMPTY_PATH = 0x8000, 0x1000
 _IFF_UP, _SIOCSIFFLAGS = 0x1, 0x8914
 _NOBODY = 65534
+_WRITABLE = ("/tmp", "/dev/shm")  # noqa: S108  # in memory, private to the command
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -131,17 +133,16 @@ def _become(config: dict[str, Any]) -> NoReturn:
     try:
         os.close(config["report"])
         _call("prctl", _PDEATHSIG, signal.SIGKILL)
-        for name, value in config["limits"].items():
+        for name, wanted in config["limits"].items():
             number = getattr(resource, name)
             hard = resource.getrlimit(number)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             # One second between the soft limit, whose signal says what happened, and the hard one.
-            resource.setrlimit(
-                number, (value, value + 1 if name == "RLIMIT_CPU" and hard == resource.RLIM_INFINITY else value)
-            )
+            grace = 1 if name == "RLIMIT_CPU" and limit != hard else 0
+            resource.setrlimit(number, (limit, limit + grace))
         _call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
         os.chdir(config["cwd"])
-        os.execve(config["command"][0], config["command"], config["environment"])
+        os.execve(config["command"][0], config["command"], config["environment"])  # noqa: S606
     except BaseException as error:  # noqa: BLE001  # nothing above may go on in this process
         os.write(2, f"{error}\n".encode())
     os._exit(127)
@@ -155,10 +156,10 @@ def _build_root(config: dict[str, Any]) -> None:
     root = config["mount_point"]
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "mode=755,size=16m")
     scratch = f"mode=1777,size={config['scratch_bytes']}"
-    for folder in ("/proc", "/tmp", "/dev/shm"):  # noqa: S108
+    os.mkdir(f"{root}/proc")  # noqa: PTH102
+    for folder in _WRITABLE:
         os.makedirs(root + folder)  # noqa: PTH103
-    _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, scratch)
-    _mount("tmpfs", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV | _NOEXEC, scratch)
+        _mount("tmpfs", root + folder, "tmpfs", _NOSUID | _NODEV, scratch)
     for link, target in config["links"]:
         os.symlink(target, root + link)  # noqa: PTH211
     for source, target in config["binds"]:
@@ -173,10 +174,10 @@ def _build_root(config: dict[str, Any]) -> None:
         _bind(descriptor, f"{root}/dev/{name}", read_only=False)
     for name, number in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{number}", f"{root}/dev/{name}")  # noqa: PTH211
-    try:
+    # Inside a container that hides parts of /proc the kernel allows no fresh one: then there is none.
+    with contextlib.suppress(PermissionError):
         _mount("proc", f"{root}/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
-    except PermissionError:
-        pass  # inside a container that hides parts of /proc the kernel allows no fresh one: then there is none
+        _write(f"{root}/proc/sys/user/max_user_namespaces", "0")  # no new ones, with capabilities of their own
     _mount("none", root, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     os.chdir(root)
     _call("syscall", _PIVOT_ROOT[os.uname().machine], b".", b".")

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from slipway.bundles.wording import shown
 from slipway.errors import UserError
 
-__all__ = ["CODE_FILE", "REQUIREMENTS", "SAMPLES", "SPEC", "normalise"]
+__all__ = ["CODE_FILE", "REQUIREMENTS", "SAMPLES", "SPEC", "complete", "normalise"]
 
 CODE_FILE = "code/custom_preprocess.py"
 REQUIREMENTS = "requirements.txt"
@@ -62,6 +63,12 @@ def normalise(paths: Iterable[str]) -> dict[str, str]:
     return normalised
 
 
+def complete(folder: Path) -> None:
+    """Make the folders of a normalised bundle that object stores and digests do not keep: an empty `artifacts/`."""
+    if (folder / CODE_FILE).is_file():
+        (folder / "artifacts").mkdir(exist_ok=True)
+
+
 def _is_junk(path: str) -> bool:
     *folders, name = path.split("/")
     return (
@@ -87,7 +94,9 @@ def _merge_root(normalised: dict[str, str]) -> None:
     outside = {path.split("/")[0] for path in normalised.values() if not path.startswith(f"{_ROOT}/")}
     for part in sorted(inside & outside):
         raise UserError(
-            f"The archive has {shown(part)} both inside {_ROOT}/ and beside it: keep one of the two, so that it is clear which counts."
+            f"The archive has {shown(part)} both inside {_ROOT}/ and beside it: keep one of the two, so that it is "
+            "clear "
+            "which counts."
         )
     for path, inner in normalised.items():
         normalised[path] = inner.removeprefix(f"{_ROOT}/")

@@ -66,7 +66,8 @@ def make_lock(requirements: list[Requirement], site: Site) -> Lock:
         command = [
             process.find_uv(), "pip", "compile", str(own), str(site.scoring_home / "requirements.txt"),
             "--python", site.python, "--python-version", version, "--generate-hashes",
-            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-progress", "--color", "never",
+            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--no-progress",
+            "--color", "never",
         ]  # fmt: skip
         if not site.allow_source_distributions:
             command += ["--only-binary", ":all:"]
@@ -90,11 +91,13 @@ def _refusal(stderr: str, site: Site) -> SlipwayError:
         return UserError(f"The bundle's requirements cannot be resolved, {why}: correct requirements.txt.")
     wheels = "" if site.allow_source_distributions else " that come as wheels"
     return UserError(
-        f"The bundle's requirements cannot be resolved {_lower(why)}: correct requirements.txt so that versions{wheels} satisfy all of it."
+        f"The bundle's requirements cannot be resolved {_lower(why)}: correct requirements.txt so that "
+        f"versions{wheels} satisfy all of it."
     )
 
 
 def _explained(stderr: str) -> str:
+    stderr = re.split(r"^\s*hint:", stderr, maxsplit=1, flags=re.MULTILINE)[0]
     text = "\n".join(
         line for line in stderr.splitlines() if not line.lower().startswith(("warning", "using ", "resolved "))
     )

@@ -37,7 +37,8 @@ def clean_name(name: str) -> str:
     parts = path.removesuffix("/").split("/")
     if ".." in parts:
         raise UserError(
-            f"File {shown(name)} leads outside the bundle by '..': zip the folder itself, without paths through parents."
+            f"File {shown(name)} leads outside the bundle by '..': zip the folder itself, without paths through "
+            "parents."
         )
     parts = [part for part in parts if part != "."]
     if not parts or "" in parts:

@@ -119,8 +119,8 @@ class Memo:
     def __init__(self, below: Memo | None = None) -> None:
         """:param below: a memo whose entries are seen here, while new ones stay here."""
         self._below = below
-        self._base = below._base + below._dense if below else 0
-        self._dense = 0  # indices base … base + dense - 1 are taken
+        self._base: int = below._base + below._dense if below else 0
+        self._dense: int = 0  # indices base … base + dense - 1 are taken
         self._offsets = array("Q")  # of the first of those
         self._text = bytearray()
         self._others: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Makes a bundle's environment and runs the scoring package's probe in it: the only place where a bundle's code runs."""
+"""Makes a bundle's environment and runs the scoring package's probe in it: only there does a bundle's code run."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def _judge(outcome: Outcome, site: Site) -> ProbeResult:
     )
     if outcome.stopped == "time":
         raise UserError(
-            f"The bundle did not load and predict its sample within {limits.probe_seconds:g} s: make it faster or raise "
+            f"The bundle did not load and predict its sample within {limits.probe_seconds:g} s: make it faster or "
+            "raise "
             "[slipway] probe_timeout_seconds."
         )
     if outcome.stopped == "memory":
@@ -165,14 +166,16 @@ def _killed(outcome: Outcome, cpu_seconds: int, memory: str) -> str:
     number = outcome.signal or 0
     if number == signal.SIGXCPU:
         return (
-            f"The bundle used more than {cpu_seconds} s of CPU time to load and predict its sample: make it faster or raise "
+            f"The bundle used more than {cpu_seconds} s of CPU time to load and predict its sample: make it faster or "
+            "raise "
             "[slipway] probe_cpu_seconds."
         )
     if number == signal.SIGKILL or _MEMORY.search(outcome.output[-2000:]):
         return memory
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return (
-        f"The bundle crashed its process by {name} while it loaded or predicted its sample: check that its compiled packages "
+        f"The bundle crashed its process by {name} while it loaded or predicted its sample: check that its compiled "
+        "packages "
         "fit the versions in requirements.txt."
     )
 

@@ -1,4 +1,4 @@
-"""Runs a program that is not trusted: apart from this machine where the kernel can do that, and always within limits."""
+"""Runs a program that is not trusted: shut off from this machine where the kernel can do it, always within limits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from slipway.bundles.limits import Limits
@@ -26,8 +27,8 @@ _JAIL = Path(__file__).with_name("jail.py")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store",
            "/sys/devices/system/cpu", "/sys/devices/system/node")  # fmt: skip
 # Of /etc only what a linker, a locale, a clock and a certificate store need.
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "fonts", "group", "hosts", "localtime", "mime.types",
-        "nsswitch.conf", "passwd", "ssl/certs", "ssl/openssl.cnf", "timezone")  # fmt: skip
+_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "fonts", "group", "hosts", "localtime",
+        "mime.types", "nsswitch.conf", "passwd", "ssl/certs", "ssl/openssl.cnf", "timezone")  # fmt: skip
 _TAIL_BYTES = 64 * 1024
 _RESULT_BYTES = 64 * 1024**2
 _POLL_SECONDS = 0.2
@@ -67,16 +68,17 @@ def run_confined(
     :param tell: is given a line when this machine cannot isolate it.
     :raises SlipwayError: if it cannot be started at all.
     """
+    attempt = partial(
+        _attempt, command, limits=limits, visible=list(visible), masked=list(masked), environment=environment
+    )
     with tempfile.TemporaryDirectory(prefix="slipway-probe-") as scratch:
-        outcome = _attempt(command, limits, list(visible), list(masked), environment, Path(scratch), namespaces=True)
+        outcome = attempt(Path(scratch), namespaces=True)
         if isinstance(outcome, str):
             tell(
-                f"This machine cannot isolate the probe ({outcome}): it runs with resource limits and a scrubbed environment, "
-                "but sees the network, files and processes that Airflow sees."
+                f"This machine cannot isolate the probe ({outcome}): it runs with resource limits and a scrubbed "
+                "environment, but sees the network, files and processes that Airflow sees."
             )
-            outcome = _attempt(
-                command, limits, list(visible), list(masked), environment, Path(scratch), namespaces=False
-            )
+            outcome = attempt(Path(scratch), namespaces=False)
     if isinstance(outcome, str):
         raise SlipwayError(f"The probe cannot be started on this machine: {outcome}.")
     return outcome
@@ -84,12 +86,12 @@ def run_confined(
 
 def _attempt(
     command: Sequence[str],
+    scratch: Path,
+    *,
     limits: Limits,
     visible: list[Path],
     masked: list[Path],
     environment: dict[str, str],
-    scratch: Path,
-    *,
     namespaces: bool,
 ) -> Outcome | str:
     """Run it once; returns why, if the sandbox could not be made."""

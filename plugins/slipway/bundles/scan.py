@@ -70,7 +70,8 @@ def _scan(file: BinaryIO, what: str, limits: Limits, *, inside_zip: bool) -> set
         return _scan_compressed(file, what, limits, decompress)
     if head.startswith(_LZ4_HEAD) and _is_called_pickle(what):
         raise UserError(
-            f"Pickle {shown(what)} is packed by lz4 and cannot be checked: save it by joblib with compress=3 or without."
+            f"Pickle {shown(what)} is packed by lz4 and cannot be checked: save it by joblib with compress=3 or "
+            "without."
         )
     return _scan_pickles(file, what, limits, certain=False)
 
@@ -98,7 +99,9 @@ def _scan_pickles(file: BinaryIO, what: str, limits: Limits, *, certain: bool) -
             is_pickle = expected or (head in _PICKLE_HEADS and walk.operations >= _MANY_OPERATIONS)
             if budget.left < 0 or (not complete and is_pickle):
                 raise UserError(
-                    f"Pickle {shown(what)} cannot be checked because {error}: save the model again with pickle or joblib, without other formats around it."
+                    f"Pickle {shown(what)} cannot be checked because {error}: save the model again with pickle or "
+                    "joblib, "
+                    "without other formats around it."
                 ) from error
             return found if complete else set()
         complete += 1
@@ -110,11 +113,13 @@ def _refuse_dangerous(found: set[Global], what: str, limits: Limits) -> None:
     for name in dangerous(found, limits.allowed_globals)[:1]:
         if "?" in {name.module, name.name}:
             raise UserError(
-                f"Pickle {shown(what)} computes the name of something that it imports, which hides what loading it would run: "
-                "save the model again without that object."
+                f"Pickle {shown(what)} computes the name of something that it imports, which hides what loading it "
+                "would "
+                "run: save the model again without that object."
             )
         raise UserError(
-            f"Pickle {shown(what)} refers to {shown(str(name))}, which can run commands or reach files when it is loaded: "
+            f"Pickle {shown(what)} refers to {shown(str(name))}, which can run commands or reach files when it is "
+            "loaded: "
             "save the model without it, and put code into code/."
         )
 
@@ -185,7 +190,8 @@ def _inflated(pieces: Iterable[bytes], what: str, limits: Limits, packed: int) -
                     length > limits.ratio_floor_bytes and length > limits.ratio * packed
                 ):
                     raise UserError(
-                        f"File {shown(what)} would unpack from {size(packed)} to over {size(length)}, the mark of a zip bomb: "
+                        f"File {shown(what)} would unpack from {size(packed)} to over {size(length)}, the mark of a "
+                        "zip bomb: "
                         "store it in a denser format."
                     )
         except (zlib.error, lzma.LZMAError, _BrokenError):
@@ -243,5 +249,6 @@ def _is_called_pickle(what: str) -> bool:
 
 def _nested(what: str) -> UserError:
     return UserError(
-        f"File {shown(what)} is an archive inside an archive inside the bundle, the mark of a zip bomb: unpack it into artifacts/."
+        f"File {shown(what)} is an archive inside an archive inside the bundle, the mark of a zip bomb: unpack it "
+        "into artifacts/."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from slipway.bundles.wording import shown, size
+from slipway.bundles.wording import one_line, shown, size
 from slipway.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ def object_path(uri: str) -> ObjectStoragePath:
         _ = path.fs
     except ImportError as error:
         raise UserError(
-            f"Location {shown(_public(uri))} cannot be read because its storage library is not installed here: "
-            f"install {error.name or 'the fsspec package of that scheme'} or use another location."
+            f"Location {shown(_public(uri))} cannot be read here because a library is missing "
+            f"({one_line(str(error), 200)}): install it, or use another location."
         ) from error
     except ValueError as error:
         raise UserError(
-            f"Location {shown(_public(uri))} has a scheme that Airflow cannot read: use file, s3, abfs or another that it knows."
+            f"Location {shown(_public(uri))} has a scheme that Airflow cannot read: use file, s3 or another whose provider "
+            "is installed."
         ) from error
     return path
 
@@ -91,15 +92,16 @@ def _open_local(path: Path, uri: str, max_bytes: int) -> BinaryIO:
         raise _missing(uri) from error
     except PermissionError as error:
         raise _forbidden(uri) from error
-    file = os.fdopen(descriptor, "rb", buffering=0)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        file.close()
-        raise UserError(f"Location {shown(uri)} is not a file: give the address of one zip archive.")
-    if status.st_size > max_bytes:
-        file.close()
-        raise _too_large(uri, max_bytes)
-    return file
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"Location {shown(uri)} is not a file: give the address of one zip archive.")
+        if status.st_size > max_bytes:
+            raise _too_large(uri, max_bytes)
+        return os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _fetch(path: ObjectStoragePath, uri: str, target: BinaryIO, max_bytes: int) -> None:
@@ -129,7 +131,8 @@ def _forbidden(uri: str) -> UserError:
 
 def _too_large(uri: str, max_bytes: int) -> UserError:
     return UserError(
-        f"The archive at {shown(_public(uri))} is larger than {size(max_bytes)}, the most that [slipway] max_archive_bytes allows."
+        f"The archive at {shown(_public(uri))} is larger than {size(max_bytes)}, the most that [slipway] "
+        "max_archive_bytes allows."
     )
 
 

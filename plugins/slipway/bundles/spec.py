@@ -18,7 +18,7 @@ from slipway.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Batching", "BundleSpec", "Column", "SignatureSpec", "check_sample", "read_spec"]
+__all__ = ["Batching", "BundleSpec", "Column", "OutputColumn", "SignatureSpec", "check_sample", "read_spec"]
 
 # https://mlflow.org/docs/latest/model/signatures: the scalar types of a column.
 _ColumnType = Literal["boolean", "integer", "long", "float", "double", "string", "binary", "datetime"]
@@ -36,11 +36,19 @@ class Column(_Strict):
     required: bool = True
 
 
+class OutputColumn(_Strict):
+    """One column of the model's output; a model that answers a plain list gives its only column no name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    type: _ColumnType
+    required: bool = True
+
+
 class SignatureSpec(_Strict):
     """The signature that a bundle declares instead of having it inferred from the sample."""
 
     inputs: Annotated[list[Column], Field(min_length=1, max_length=10_000)]
-    outputs: Annotated[list[Column], Field(max_length=10_000)] | None = None
+    outputs: Annotated[list[OutputColumn], Field(max_length=10_000)] | None = None
 
 
 class Batching(_Strict):
@@ -61,11 +69,12 @@ class BundleSpec(_Strict):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few of them unfold to gigabytes) and without repeated keys (one would win unseen)."""
+    """Safe YAML, without aliases (a few unfold to gigabytes) and without repeated keys (one would win unseen)."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=self.peek_event().start_mark)
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]  # types-PyYAML leaves it out
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -114,7 +123,8 @@ def check_sample(root: Path, max_bytes: int) -> str | None:
             except (ValueError, csv.Error, RecursionError) as error:
                 why = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(str(error))
                 raise UserError(
-                    f"{name} is not a sample input, {why}: write a pandas split object or a list of records, with one row or more."
+                    f"{name} is not a sample input, {why}: write a pandas split object or a list of records, with one "
+                    "row or more."
                     if name.endswith(".json")
                     else f"{name} is not a sample input, {why}: write a header line and one row or more."
                 ) from error

@@ -22,10 +22,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipway.bundles.folder import Folder, sync_folder
+from slipway.bundles.layout import complete
 from slipway.bundles.store import FILES, LOCK, MANIFEST, BundleStore
 from slipway.errors import SlipwayError
 
-__all__ = ["Staging", "collect"]
+__all__ = ["CHECK_NOTES", "PROBE_NOTES", "Staging", "collect"]
+
+CHECK_NOTES = "check.json"
+PROBE_NOTES = "probe.json"
 
 _AREA = ".staging"
 
@@ -67,7 +71,6 @@ class Staging:
             target = self._folder.local / self._path / "bundle" / FILES
             target.mkdir(parents=True)
             yield target
-            (target / "artifacts").mkdir(exist_ok=True)
             return
         with TemporaryDirectory(prefix="slipway-unpack-") as private:
             yield Path(private)
@@ -104,7 +107,7 @@ class Staging:
             return
         with TemporaryDirectory(prefix="slipway-bundle-") as private:
             self._folder.get(f"{self._path}/bundle/{FILES}", Path(private))
-            (Path(private) / "artifacts").mkdir(exist_ok=True)
+            complete(Path(private))
             yield Path(private)
 
     def commit(self, digest: str, manifest: dict[str, Any], lock: bytes) -> bool:
@@ -172,7 +175,7 @@ def collect(store: BundleStore, max_age_seconds: float) -> list[str]:
     for key in _keys(store.folder):
         staging = Staging(store, key)
         data = store.folder.read(f"{_AREA}/{key}.json")
-        claim = json.loads(data) if data else {"touched": 0, "worker": None}
+        claim: dict[str, Any] = json.loads(data) if data else {"touched": 0, "worker": None}
         if time.time() - claim["touched"] > max_age_seconds or _is_dead(claim["worker"]):
             staging.discard()
             removed.append(key)

@@ -99,7 +99,8 @@ def _check_class(node: ast.ClassDef) -> list[str]:
             _check_method(functions[name], usage)
     if "__init__" in functions and _needed(functions["__init__"], bound=1) > 0:
         raise UserError(
-            f"{CLASS_NAME}.__init__ needs arguments, but the class is made without any: read files in load(self, artifacts)."
+            f"{CLASS_NAME}.__init__ needs arguments, but the class is made without any: read files in load(self, "
+            "artifacts)."
         )
     inherits = any(not (isinstance(base, ast.Name) and base.id == "object") for base in node.bases)
     if "predict" not in functions and "predict" not in assigned and not inherits:

@@ -22,10 +22,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipway.bundles.folder import Folder, open_folder
+from slipway.bundles.layout import complete
 from slipway.bundles.wording import shown
 from slipway.errors import NotFound, SlipwayError, UserError
 
-__all__ = ["LOCK", "MANIFEST", "BundleStore", "StoredBundle"]
+__all__ = ["FILES", "LOCK", "MANIFEST", "BundleStore", "StoredBundle"]
 
 LOCK = "requirements.lock"
 MANIFEST = "manifest.json"
@@ -145,7 +146,8 @@ class BundleStore:
                 file = Path(private) / record["path"]
                 if not file.is_file() or file.stat().st_size != record["size"]:
                     raise SlipwayError(
-                        f"File {shown(record['path'])} of bundle {digest} is damaged in the bundle store: import it again."
+                        f"File {shown(record['path'])} of bundle {digest} is damaged in the bundle store: import it "
+                        "again."
                     )
-            (Path(private) / "artifacts").mkdir(exist_ok=True)
+            complete(Path(private))
             yield StoredBundle(digest, manifest, Path(private), lock.decode(), requirements)

@@ -130,5 +130,6 @@ def _write_all(out: BinaryIO, chunk: bytes) -> None:
 
 def _damaged(member: Member) -> UserError:
     return UserError(
-        f"File {shown(member.path)} is damaged, its data do not match the size and checksum in the archive: zip and upload it again."
+        f"File {shown(member.path)} is damaged, its data do not match the size and checksum in the archive: "
+        "zip and upload it again."
     )

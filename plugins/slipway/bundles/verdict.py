@@ -19,10 +19,11 @@ __all__ = ["dangerous"]
 
 # Modules that no model needs and that reach code, files, processes or the network; `picklescan` has most others.
 _MODULES = {
-    "antigravity", "cloudpickle.cloudpickle_fast", "code", "codeop", "dill", "ftplib", "gc", "http", "imaplib", "importlib",
-    "inspect", "linecache", "marshal", "mmap", "multiprocessing", "nntplib", "poplib", "resource", "sched", "select", "shelve",
-    "signal", "site", "smtplib", "socketserver", "sqlite3", "tarfile", "telnetlib", "tempfile", "threading", "urllib", "xmlrpc",
-    "zipapp", "zipfile", "zipimport", "_posixsubprocess", "_socket", "_thread", "_winapi", "fcntl", "atexit", "sysconfig",
+    "_posixsubprocess", "_socket", "_thread", "_winapi", "antigravity", "atexit", "cloudpickle.cloudpickle_fast",
+    "code", "codeop", "dill", "fcntl", "ftplib", "gc", "http", "imaplib", "importlib", "linecache", "marshal",
+    "mmap", "multiprocessing", "nntplib", "poplib", "resource", "sched", "select", "shelve", "signal", "site",
+    "smtplib", "socketserver", "sqlite3", "sysconfig", "tarfile", "telnetlib", "tempfile", "threading", "urllib",
+    "xmlrpc", "zipapp", "zipfile", "zipimport",
 }  # fmt: skip
 _NAMES = {
     "builtins": {"__import__", "globals", "locals", "vars", "setattr", "delattr", "input", "help", "memoryview", "dir"},
@@ -47,9 +48,15 @@ def dangerous(names: Iterable[Global], allowed: frozenset[str]) -> list[Global]:
     """Return those of `names` that may run code, or touch files or the network, when a pickle is loaded; sorted.
 
     :param names: globals of a pickle; `?` stands for a module or name that the pickle computes while it is loaded.
-    :param allowed: `module.name` of those to take all the same.
+    :param allowed: `module.name`, or `module.*`, of those to take all the same.
     """
-    return [name for name in sorted(names) if str(name) not in allowed and any(map(_is_dangerous, _readings(name)))]
+    return [
+        name for name in sorted(names) if not _is_allowed(name, allowed) and any(map(_is_dangerous, _readings(name)))
+    ]
+
+
+def _is_allowed(name: Global, allowed: frozenset[str]) -> bool:
+    return str(name) in allowed or f"{name.module}.*" in allowed
 
 
 def _readings(name: Global) -> Iterator[Global]:

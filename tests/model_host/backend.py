@@ -101,9 +101,7 @@ class Backend:
                 continue
             return event
 
-    async def _answer(
-        self, behaviour: str, query: dict[str, str], seen: Seen, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _answer(self, behaviour: str, query: dict[str, str], seen: Seen, writer: asyncio.StreamWriter) -> bool:
         """Write an answer; whether the connection stays open."""
         fixed = {
             "die-before": b"",
@@ -125,7 +123,8 @@ class Backend:
             "no-content": b"HTTP/1.1 204 No Content\r\n\r\n",
             "hop": b"HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
             b"Proxy-Connection: x\r\nX-End: 2\r\nContent-Length: 2\r\n\r\nok",
-            "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n",
+            "trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n"
+            b"2\r\nok\r\n0\r\nX-T: 1\r\n\r\n",
         }
         if behaviour in kept:
             writer.write(kept[behaviour])

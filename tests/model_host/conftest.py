@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from slipway_model_host.frontdoor.routing import Route, Routes, Upstream
 from slipway_model_host.frontdoor.server import FrontDoor, Limits
-
 from tests.model_host.backend import Backend
 from tests.model_host.hosts import HostProcess, ModelMaker, compile_lock
 

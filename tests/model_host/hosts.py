@@ -122,6 +122,7 @@ class HostProcess:
     options: dict[str, Any] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=90))
     url: str = ""
     admin_url: str = ""
 
@@ -167,14 +168,16 @@ class HostProcess:
     def children(self) -> list[psutil.Process]:
         """Everything that runs below the host."""
         assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return list(psutil.Process(self.process.pid).children(recursive=True))
 
-    def admin(self, method: str, path: str, json: Any = None, token: str | None = TOKEN, **extra: Any) -> httpx.Response:
+    def admin(
+        self, method: str, path: str, json: Any = None, token: str | None = TOKEN, **extra: Any
+    ) -> httpx.Response:
         """Call the admin API."""
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        return httpx.request(method, f"{self.admin_url}{path}", json=json, headers=headers, timeout=90, **extra)
+        return self.client.request(method, f"{self.admin_url}{path}", json=json, headers=headers, **extra)
 
-    def put(self, endpoint: str, deployment: str, model: Model, **changes: Any) -> httpx.Response:
+    def put(self, endpoint: str, deployment: str, model: Model, /, **changes: Any) -> httpx.Response:
         """Ask for a deployment."""
         return self.admin("PUT", f"/v1/endpoints/{endpoint}/deployments/{deployment}", model.spec | changes)
 
@@ -188,7 +191,7 @@ class HostProcess:
         """Make a deployment live."""
         return self.admin("POST", f"/v1/endpoints/{endpoint}/live", {"deployment": deployment})
 
-    def deploy(self, endpoint: str, deployment: str, model: Model, **changes: Any) -> dict[str, Any]:
+    def deploy(self, endpoint: str, deployment: str, model: Model, /, **changes: Any) -> dict[str, Any]:
         """Put, wait, switch: what a deploy does."""
         answer = self.put(endpoint, deployment, model, **changes)
         assert answer.status_code in {200, 202}, answer.text
@@ -206,7 +209,7 @@ class HostProcess:
         """Send one row to an endpoint."""
         row = columns or {"x": 1}
         body = {"dataframe_records": [row]}
-        return httpx.post(f"{self.url}/endpoints/{endpoint}/invocations", json=body, headers=headers, timeout=30)
+        return self.client.post(f"{self.url}/endpoints/{endpoint}/invocations", json=body, headers=headers)
 
 
 def _port(url: str) -> int:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.model_host.hosts import REPO, TOKEN, HostProcess, ModelMaker, alive, until
-from tests.model_host.wire import Client
+from tests.model_host.wire import Answer, Client
 
 
 def test_a_killed_scoring_server_is_back_by_itself(host: HostProcess, models: ModelMaker) -> None:
@@ -24,10 +24,13 @@ def test_a_killed_scoring_server_is_back_by_itself(host: HostProcess, models: Mo
     body = json.dumps({"dataframe_records": [{"x": 1}]}).encode()
     target = "/endpoints/e/invocations"
     with Client(int(host.url.rsplit(":", 1)[1])) as client:
-        ask = lambda: client.ask(target, "POST", "Content-Type: application/json\r\n", body)  # noqa: E731
+
+        def ask() -> Answer:
+            return client.ask(target, "POST", "Content-Type: application/json\r\n", body)
+
         assert ask().status == 200
         os.kill(before["pid"], signal.SIGKILL)
-        statuses = []
+        statuses: list[int] = []
         while not statuses or statuses[-1] != 200:
             answer = ask()
             statuses.append(answer.status)
@@ -93,9 +96,7 @@ def test_a_host_killed_while_it_prepares_leaves_nothing_half_made(
     assert host.score("e").json() == {"predictions": ["1"]}
 
 
-def test_a_hung_server_is_killed_and_started_again(
-    make_host: Callable[..., HostProcess], models: ModelMaker
-) -> None:
+def test_a_hung_server_is_killed_and_started_again(make_host: Callable[..., HostProcess], models: ModelMaker) -> None:
     host = make_host(health_interval_seconds=0.3, health_timeout_seconds=0.3, health_failures=2, stop_seconds=1)
     host.deploy("e", "v1", models.make("1"))
     before = host.deployment("e", "v1")["pid"]
@@ -155,9 +156,7 @@ def test_a_dead_guardian_is_replaced(host: HostProcess, models: ModelMaker) -> N
         (["--home", "{tmp}/fresh", "--public-url", "example.org"], "--public-url"),
     ],
 )
-def test_a_host_that_cannot_start_says_why_in_a_sentence(
-    host: HostProcess, arguments: list[str], words: str
-) -> None:
+def test_a_host_that_cannot_start_says_why_in_a_sentence(host: HostProcess, arguments: list[str], words: str) -> None:
     port = host.url.rsplit(":", 1)[1]
     given = [text.format(tmp=host.home.parent, port=port) for text in arguments] or ["--home", str(host.home)]
     done = subprocess.run(

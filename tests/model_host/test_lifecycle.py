@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -168,8 +169,7 @@ def test_a_scoring_server_gets_nothing_of_the_hosts_secrets(
     host = make_host(environ={"AWS_SECRET_ACCESS_KEY": "secret", "PASSED": "yes"}, pass_env="PASSED")
     host.deploy("e", "v1", models.make("1"), env={"MINE": "1"})
     pid = host.deployment("e", "v1")["pid"]
-    with open(f"/proc/{pid}/environ") as file:
-        variables = dict(pair.split("=", 1) for pair in file.read().split("\0") if pair)
+    variables = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
     assert (variables["PASSED"], variables["MINE"]) == ("yes", "1")
     assert not {"AWS_SECRET_ACCESS_KEY", "MODEL_HOST_ADMIN_TOKEN", "SLIPWAY_SCORING_TOKEN"} & variables.keys()
     assert variables["HOME"].startswith(str(host.home))

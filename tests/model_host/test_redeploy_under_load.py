@@ -41,12 +41,19 @@ def test_ten_thousand_requests_during_v1_v2_v1(host: HostProcess, models: ModelM
     threads = [threading.Thread(target=ask, args=(own,)) for own in answers]
     for thread in threads:
         thread.start()
-    switches = 0
+
+    def answered() -> int:
+        return sum(own.total() for own in answers)
+
+    switches, share = 0, REQUESTS // 5
     try:
-        while not failures and (switches < 4 or sum(own.total() for own in answers) < REQUESTS):
+        while not failures and (switches < 4 or answered() < REQUESTS):
             switches += 1
             version = "2" if switches % 2 else "1"
             host.deploy("e", f"v{version}", models.make(version))
+            goal = answered() + share
+            while answered() < goal and not failures:
+                time.sleep(0.05)
     finally:
         enough.set()
         for thread in threads:

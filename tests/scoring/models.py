@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slipway_scoring.bundle_pyfunc
 import yaml
+
+import slipway_scoring.bundle_pyfunc
 
 IRIS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 IRIS_ROW = [5.1, 3.5, 1.4, 0.2]

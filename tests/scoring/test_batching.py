@@ -69,7 +69,7 @@ def iris_alone(iris_directory: Path) -> Iterator[InProcess]:
         yield server
 
 
-_patient = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_patient = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_patient
@@ -169,8 +169,12 @@ def test_a_request_waits_for_those_on_their_way_but_not_for_ever() -> None:
         first = asyncio.ensure_future(batcher.submit(one, None))
         await asyncio.sleep(0.05)
         assert not first.done()
-        batcher.arrive()
-        await asyncio.gather(first, batcher.submit(one, None))
+
+        async def second() -> None:
+            batcher.arrive()
+            await batcher.submit(one, None)
+
+        await asyncio.gather(first, second())
         assert calls == [2]
         batcher.approach()  # And never arrives.
         await asyncio.wait_for(batcher.submit(one, None), 2)

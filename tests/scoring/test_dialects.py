@@ -178,26 +178,31 @@ def test_open_inference_strings_and_frames(tmp_path: Path) -> None:
                 return pd.DataFrame({"upper": frame["word"].str.upper(), "long": frame["count"] > 2})
     """
     inputs = [{"name": "word", "type": "string"}, {"name": "count", "type": "long"}]
-    with Server(models.bundle_model(tmp_path / "m", code, inputs), SLIPWAY_MODEL_NAME="words") as server:
-        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
-            for binary in (True, False):
-                words = triton.InferInput("word", [2], "BYTES")
-                words.set_data_from_numpy(np.array(["a", "schön"], dtype=object), binary_data=binary)
-                counts = triton.InferInput("count", [2], "INT32")
-                counts.set_data_from_numpy(np.array([1, 5], dtype=np.int32), binary_data=binary)
-                wishes = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("upper", "long")]
-                answer = client.infer("words", [words, counts], outputs=wishes)
-                upper = [item.decode() if isinstance(item, bytes) else item for item in answer.as_numpy("upper")]
-                assert upper == ["A", "SCHÖN"]
-                assert answer.as_numpy("long").tolist() == [False, True]
+    directory = models.bundle_model(tmp_path / "m", code, inputs)
+    with (
+        Server(directory, SLIPWAY_MODEL_NAME="words") as server,
+        triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client,
+    ):
+        for binary in (True, False):
+            words = triton.InferInput("word", [2], "BYTES")
+            words.set_data_from_numpy(np.array(["a", "schön"], dtype=object), binary_data=binary)
+            counts = triton.InferInput("count", [2], "INT32")
+            counts.set_data_from_numpy(np.array([1, 5], dtype=np.int32), binary_data=binary)
+            wishes = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("upper", "long")]
+            answer = client.infer("words", [words, counts], outputs=wishes)
+            upper = [item.decode() if isinstance(item, bytes) else item for item in answer.as_numpy("upper")]
+            assert upper == ["A", "SCHÖN"]
+            assert answer.as_numpy("long").tolist() == [False, True]
 
 
 def test_open_inference_tensors(tmp_path: Path) -> None:
-    with Server(tensor_model(tmp_path / "m")) as server:
-        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
-            tensor = triton.InferInput("x", [2, 3], "FP32")
-            tensor.set_data_from_numpy(np.arange(6, dtype=np.float32).reshape(2, 3))
-            assert client.infer("bundle", [tensor]).as_numpy("predictions").tolist() == [3.0, 12.0]
+    with (
+        Server(tensor_model(tmp_path / "m")) as server,
+        triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client,
+    ):
+        tensor = triton.InferInput("x", [2, 3], "FP32")
+        tensor.set_data_from_numpy(np.arange(6, dtype=np.float32).reshape(2, 3))
+        assert client.infer("bundle", [tensor]).as_numpy("predictions").tolist() == [3.0, 12.0]
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ scalars = st.one_of(
     st.sampled_from(["1", "NaN", "", "\ud800"]),
 )
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 names = st.one_of(st.sampled_from([*IRIS, *(str(column["name"]) for column in MIXED)]), st.text(max_size=4))
 records = st.one_of(
     st.dictionaries(names, values, max_size=6),

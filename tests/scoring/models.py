@@ -62,6 +62,7 @@ MIXED_CODE = """
 """
 FAULTY_CODE = """
     import os
+    import signal
     import time
 
     class CustomPreprocessor:
@@ -74,6 +75,8 @@ FAULTY_CODE = """
                 if deed == "spin":
                     while True:
                         pass
+                if deed == "cling":
+                    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
                 time.sleep(seconds)
             return frame["seconds"].to_numpy()
 """

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -77,6 +78,29 @@ def test_a_killed_host_leaves_no_orphans_and_comes_back_whole(
     children = [child.pid for child in host.children()]
     assert host.stop() == 0
     assert not alive(children)
+
+
+def test_a_host_killed_within_a_switch_serves_the_one_or_the_other(
+    make_host: Callable[..., HostProcess], models: ModelMaker
+) -> None:
+    host = make_host()
+    host.deploy("e", "v1", models.make("1"))
+    for number, pause in enumerate((0.0, 0.004, 0.02), start=2):
+        host.put("e", f"v{number}", models.make(str(number)))
+        assert host.wait("e", f"v{number}")["state"] == "ready"
+        with ThreadPoolExecutor(1) as pool:
+            switch = pool.submit(host.switch, "e", f"v{number}")
+            time.sleep(pause)
+            host.kill()
+            told = switch.exception() is None
+        host.start()
+        assert host.wait("e", f"v{number}")["state"] in {"ready", "live"}
+        endpoint = host.admin("GET", "/v1/endpoints/e").json()
+        assert endpoint["live"] == f"v{number}" or not told, "what a client was told holds"
+        until(lambda: host.score("e").status_code == 200, 20)
+        assert host.score("e").json() == {"predictions": [endpoint["live"][1:]]}
+        states = {found["id"]: found["state"] for found in endpoint["deployments"]}
+        assert [name for name, state in states.items() if state == "live"] == [endpoint["live"]]
 
 
 def test_a_host_killed_while_it_prepares_leaves_nothing_half_made(

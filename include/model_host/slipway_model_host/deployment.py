@@ -101,7 +101,7 @@ class Deployment:
 
         self._supervisor = Supervisor(
             config, self._host.guard, self.upstream, log, starts=self._host.starts, socket_path=self._socket_path,
-            prepare=prepare, keep=lambda: record.state == "live", came_up=self._came_up,
+            prepare=prepare, keep=lambda: self._endpoint.live == record.id, came_up=self._came_up,
         )  # fmt: skip
         self._task = asyncio.create_task(self._run(self._supervisor, log))
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slipway_scoring.batching import Batcher, NotByRowError, split
+from slipway_scoring.batching import Batcher
 from slipway_scoring.errors import Overloaded
 from slipway_scoring.model import BatchPolicy
+from slipway_scoring.outputs import NotByRowError, split, whole
 from slipway_scoring.payload import Payload, Tensors
 from tests.scoring import models
 from tests.scoring.inprocess import Answer, InProcess
@@ -208,7 +209,7 @@ def test_the_queue_is_bounded() -> None:
 )
 def test_outputs_that_can_be_cut(result: Any) -> None:
     first, second = split(result, [1, 2])
-    sizes = [len(part["a"] if isinstance(result, dict) else part) for part in (first, second)]
+    sizes = [len(part["a"] if isinstance(result, dict) else whole(part)) for part in (first, second)]
     assert sizes == [1, 2]
 
 

@@ -9,7 +9,6 @@ takes; a long one runs in a thread, so that the loop goes on answering (health, 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from slipway_scoring.errors import Overloaded, TimedOut
 from slipway_scoring.interrupt import Alarm, Interrupted
 from slipway_scoring.model import BatchPolicy
+from slipway_scoring.outputs import NotByRowError, split
 from slipway_scoring.payload import Payload
 
 INLINE_SECONDS = 0.005
@@ -267,36 +264,3 @@ class Pace:
         if rows <= _SMALL_ROWS:
             return float("inf") if self._small is None else self._small
         return self._row * rows if self._row else float("inf")
-
-
-class NotByRowError(Exception):
-    """The output has no part for each row of the input."""
-
-
-def split(result: Any, rows: Sequence[int]) -> list[Any]:
-    """Cut a model's output for all rows into the parts that belong to each request.
-
-    Raises:
-        NotByRowError: it cannot be cut.
-    """
-    total = sum(rows)
-    bounds = [0]
-    for count in rows:
-        bounds.append(bounds[-1] + count)
-    pairs = list(itertools.pairwise(bounds))
-    if isinstance(result, np.ndarray):
-        if not result.ndim or len(result) != total:
-            raise NotByRowError
-        return [result[start:end] for start, end in pairs]
-    if isinstance(result, pd.DataFrame | pd.Series):
-        if len(result) != total:
-            raise NotByRowError
-        return [result.iloc[start:end] for start, end in pairs]
-    if isinstance(result, list):
-        if len(result) != total:
-            raise NotByRowError
-        return [result[start:end] for start, end in pairs]
-    if isinstance(result, dict) and result:
-        parts = {name: split(value, rows) for name, value in result.items()}
-        return [{name: values[number] for name, values in parts.items()} for number in range(len(rows))]
-    raise NotByRowError

@@ -191,6 +191,17 @@ def test_no_shortcut_for_what_is_not_plainly_linear() -> None:
         assert linear.shortcut(steps) is None
 
 
+def test_an_mlflow_uri_is_downloaded(tmp_path: Path) -> None:
+    from slipway_scoring.serve import ModelNotFoundError, find_model
+
+    _sklearn(tmp_path / "model")
+    found = find_model(f"file://{tmp_path}/model")
+    assert found != tmp_path / "model"
+    assert (found / "MLmodel").read_bytes() == (tmp_path / "model" / "MLmodel").read_bytes()
+    with pytest.raises(ModelNotFoundError, match="cannot be downloaded"):
+        find_model(f"file://{tmp_path}/none")
+
+
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     from slipway_scoring.model import ModelLoadError
     from tests.scoring.models import write_mlmodel

@@ -1,7 +1,7 @@
 """The numbers of the scoring server against its peers, in one run, in turn: `python -m benchmarks.serving.run`.
 
 Every server has one worker and its own defaults, serves the same model on loopback, and is asked by the same client.
-Rates are the medians of the rounds; what is printed are ratios, because only those mean something elsewhere.
+What is printed are the medians of the rounds' ratios, because only ratios mean something elsewhere.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Bench:
         self._seconds = seconds
         self.samples = models.make()
 
-    def rates(self, servers: dict[Running, bytes]) -> dict[str, load.Rate]:
-        """The median rate of each server under the one-row load."""
+    def rates(self, servers: dict[Running, bytes]) -> dict[str, list[load.Rate]]:
+        """The rates of each server under the one-row load, one a round."""
         found: dict[str, list[load.Rate]] = {server.peer.name: [] for server in servers}
         for server, body in servers.items():
             load.wrk(server, body, connections=CONNECTIONS, seconds=2)
@@ -57,15 +57,10 @@ class Bench:
             for server, body in servers.items():
                 rate = load.wrk(server, body, connections=CONNECTIONS, seconds=self._seconds)
                 _note(f"round {number + 1}: {server.peer.name}: {rate.per_second:.0f}/s, p99 {rate.p99 * 1000:.2f} ms")
+                if rate.failures:
+                    raise SystemExit(f"{server.peer.name} failed {rate.failures} requests: see {WORK}.")
                 found[server.peer.name].append(rate)
-        return {
-            name: load.Rate(
-                statistics.median(rate.per_second for rate in rates),
-                statistics.median(rate.p99 for rate in rates),
-                sum(rate.failures for rate in rates),
-            )
-            for name, rates in found.items()
-        }
+        return found
 
     def small(self) -> list[Line]:
         """One row a request."""
@@ -81,32 +76,26 @@ class Bench:
             found = self.rates(
                 {
                     mine: samples.one_linear,
+                    noop: samples.one_linear,
                     flow: samples.one_linear,
                     bento: samples.one_bento,
-                    noop: samples.one_linear,
                     mine_bundle: samples.one_bundle,
                     flow_bundle: samples.one_bundle,
                 }
             )
-            for name, rate in found.items():
-                if rate.failures:
-                    raise SystemExit(f"{name} failed {rate.failures} requests: {WORK / f'{name}.log'} says why.")
             self._profile(mine, noop)
-            one = found["ours"]
+
+            def rate(one: str, other: str) -> float:
+                pairs = zip(found[one], found[other], strict=True)
+                return statistics.median(ours.per_second / theirs.per_second for ours, theirs in pairs)
+
+            slowest = [ours.p99 / theirs.p99 for ours, theirs in zip(found["ours"], found["mlflow"], strict=True)]
             return [
-                Line("requests/s, one row, against MLflow", one.per_second / found["mlflow"].per_second, 50),
-                Line(
-                    "requests/s, one row, against BentoML with batching",
-                    one.per_second / found["bentoml"].per_second,
-                    20,
-                ),
-                Line("p99 latency, same load, against MLflow's", one.p99 / found["mlflow"].p99, 1 / 20, at_most=True),
-                Line("share of a no-op app's requests/s", one.per_second / found["noop"].per_second, 0.6),
-                Line(
-                    "bundle on DataFrames, requests/s, against MLflow",
-                    found["ours-bundle"].per_second / found["mlflow-bundle"].per_second,
-                    20,
-                ),
+                Line("requests/s, one row, against MLflow", rate("ours", "mlflow"), 50),
+                Line("requests/s, one row, against BentoML with batching", rate("ours", "bentoml"), 20),
+                Line("p99 latency, same load, against MLflow's", statistics.median(slowest), 1 / 20, at_most=True),
+                Line("share of a no-op app's requests/s", rate("ours", "noop"), 0.6),
+                Line("bundle on DataFrames, requests/s, against MLflow", rate("ours-bundle", "mlflow-bundle"), 20),
                 Line(
                     "process start to ready, against MLflow", mine.seconds_to_ready / flow.seconds_to_ready, 1 / 8, True
                 ),
@@ -175,8 +164,8 @@ def _note(text: str) -> None:
 def main() -> int:
     """Measure, print the table; 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3, help="length of one measurement")
     parser.add_argument("--only", choices=["small", "many", "overload"], action="append")
     parser.add_argument("--json", type=Path, help="write the ratios here too")
     options = parser.parse_args()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.serving.peers import WORK, ours, running
+from benchmarks.serving.peers import ROOT, WORK, ours, running
 
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 WARM_UP = 0.4
@@ -80,6 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     options = parser.parse_args()
+    sys.path.insert(0, str(ROOT / "include" / "scoring"))
     from tests.scoring.models import iris_model
 
     directory = WORK / "soak-model"

@@ -95,14 +95,30 @@ class App:
         self._log.add(Entry(request_id, method, path, response.status, seconds, response.rows, error))
 
     async def _body(self, headers: Any, protocol: Any) -> bytes:
-        """The body of a request that costs a prediction: refused before it is read if the queue is full."""
+        """The body of a request that costs a prediction; refused before it is read if the queue is full."""
         batcher = self._scorer.batcher
         batcher.admit()
         batcher.approach()
         try:
-            return await self._read(headers, protocol)
+            length = headers.get("content-length")
+            body: bytes
+            if length is not None and length.isdecimal() and int(length) <= self._max_body:
+                body = await protocol()
+            else:
+                body = await self._read_bounded(protocol)
         finally:
             batcher.arrive()
+        encoding = headers.get("content-encoding")
+        return body if encoding is None or encoding == "identity" else decompress(body, encoding, self._max_body)
+
+    async def _read_bounded(self, protocol: Any) -> bytes:
+        """A body whose length is not announced, or too long."""
+        chunks = bytearray()
+        async for chunk in protocol:
+            chunks += chunk
+            if len(chunks) > self._max_body:
+                raise TooLarge(f"The body has more than {self._max_body} bytes: send fewer rows a request.")
+        return bytes(chunks)
 
     def note_levels(self) -> None:
         """Put the momentary levels into the metrics; called a few times a second."""
@@ -111,24 +127,6 @@ class App:
     def _authenticate(self, given: str | None) -> None:
         if self._token is not None and not hmac.compare_digest((given or "").encode(), self._token):
             raise Unauthenticated("The bearer token is missing or wrong: send 'Authorization: Bearer <token>'.")
-
-    async def _read(self, headers: Any, protocol: Any) -> bytes:
-        """The body, within its bound whether or not its length is announced."""
-        length = headers.get("content-length")
-        body: bytes
-        if length is not None and length.isdecimal() and int(length) <= self._max_body:
-            body = await protocol()
-        else:
-            chunks = bytearray()
-            async for chunk in protocol:
-                chunks += chunk
-                if len(chunks) > self._max_body:
-                    raise TooLarge(f"The body has more than {self._max_body} bytes: send fewer rows a request.")
-            body = bytes(chunks)
-        encoding = headers.get("content-encoding")
-        if encoding is not None and encoding != "identity":
-            return decompress(body, encoding, self._max_body)
-        return body
 
 
 def _wrong_method(route: Route, method: str, path: str) -> MethodNotAllowed:

@@ -108,20 +108,18 @@ class Batcher:
         if waiting >= self._max_queue or (waiting >= _ALWAYS_QUEUED and waiting * self._job_seconds > self._max_wait):
             raise Overloaded(f"{waiting} requests wait already: send it again after the Retry-After time.")
 
-    async def submit(self, payload: Payload, params: Mapping[str, Any] | None) -> Any:
-        """The model's output for `payload`.
+    def submit(self, payload: Payload, params: Mapping[str, Any] | None) -> asyncio.Future[Any]:
+        """The model's output for `payload`, to be awaited: then it may raise TimedOut, or whatever the model raised.
 
         Raises:
             Overloaded: the queue is full.
-            TimedOut: no output within the time limit.
-            Exception: what the model raised for this payload.
         """
         self.admit()
         future: asyncio.Future[Any] = self._loop.create_future()
         self._queue.append(Job(payload, params, future, time.monotonic() + self._time_limit))
         if self._start_soon is None and not self._running:
             self._consider()
-        return await future
+        return future
 
     def approach(self) -> None:
         """A request is on its way: its body is about to be read."""

@@ -6,6 +6,7 @@ more than the predictions do.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -38,9 +39,9 @@ class RequestLog:
     """
 
     def __init__(self, identity: dict[str, Any], *, everything: bool) -> None:
-        self._tail = b"," + orjson.dumps(identity)[1:] + b"\n"
+        self._tail = "," + orjson.dumps(identity).decode()[1:] + "\n"
         self._everything = everything
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
 
@@ -52,18 +53,15 @@ class RequestLog:
         if int(now) != self._second:
             self._second = int(now)
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        line = {
-            "time": f"{self._stamp}.{int(now % 1 * 1000):03}Z",
-            "request_id": entry.request_id,
-            "method": entry.method,
-            "path": entry.path,
-            "status": entry.status,
-            "ms": round(entry.seconds * 1000, 3),
-            "rows": entry.rows,
-        }
+        # By hand: a dict for each of 20,000 requests a second costs twice as much. What clients choose is escaped.
+        text = (
+            f'{{"time":"{self._stamp}.{int(now % 1 * 1000):03}Z","request_id":{_quoted(entry.request_id)},'
+            f'"method":{_quoted(entry.method)},"path":{_quoted(entry.path)},"status":{entry.status},'
+            f'"ms":{entry.seconds * 1000:.3f},"rows":{entry.rows}'
+        )
         if entry.error is not None:
-            line["error"] = entry.error
-        self._lines.append(orjson.dumps(line)[:-1] + self._tail)
+            text += f',"error":{_quoted(entry.error)}'
+        self._lines.append(text + self._tail)
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
 
@@ -71,7 +69,16 @@ class RequestLog:
         """Write what was gathered."""
         if self._lines:
             lines, self._lines = self._lines, []
-            write_all(sys.stderr.fileno(), b"".join(lines))
+            write_all(sys.stderr.fileno(), "".join(lines).encode("utf-8", "replace"))
+
+
+def _quoted(text: str) -> str:
+    """A JSON string; the few that need no escapes are the many."""
+    return (
+        f'"{text}"'
+        if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+        else json.dumps(text)
+    )
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -71,9 +71,7 @@ def guarded(read: Callable[[bytes], Decoded], body: bytes) -> Decoded:
     """Whatever a parser stumbles over is the payload's fault: it is logged, and refused as such."""
     try:
         return read(body)
-    except ScoringError:
-        raise
-    except MemoryError:
+    except (ScoringError, MemoryError):
         raise
     except Exception as error:
         logger.warning("a body could not be read: %r", error)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Generator
+from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
 
@@ -43,6 +44,7 @@ def _runs(*command: str) -> bool:
 REQUIREMENTS = {
     "curl": _command("curl"),
     "openssl": _command("openssl"),
+    "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
     "network namespaces": Requirement(
         lambda: _runs("unshare", "--user", "--map-root-user", "--net", "true"),
         "a kernel that lets this user make namespaces (sysctl user.max_user_namespaces)",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -60,7 +59,7 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     """Whole or not at all: a killed driver must not leave half a result."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(result))
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+
 from slipway_scoring.loaders import load
 from slipway_scoring.model import Model
-
 from slipway_spark import wire
 from slipway_spark.casting import Array, as_values, cast, castable
 from slipway_spark.outputs import ARROW, to_columns

@@ -41,10 +41,10 @@ def execution_directory(execution: str) -> str:
 class Files(Protocol):
     """The few calls on a file system that a commit needs; paths are below the output's root."""
 
-    def names(self, folder: str) -> list[str]: ...  # noqa: D102
-    def remove(self, folder: str) -> None: ...  # noqa: D102
-    def write(self, file: str, content: bytes) -> None: ...  # noqa: D102
-    def replace(self, source: str, target: str) -> None: ...  # noqa: D102
+    def names(self, folder: str) -> list[str]: ...
+    def remove(self, folder: str) -> None: ...
+    def write(self, file: str, content: bytes) -> None: ...
+    def replace(self, source: str, target: str) -> None: ...
 
 
 class Output:
@@ -135,7 +135,7 @@ class _LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         path = self._root / folder
-        return sorted(os.listdir(path)) if path.is_dir() else []
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
     def remove(self, folder: str) -> None:
         path = self._root / folder

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Observation
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
 from pyspark.sql.types import StructField, StructType, TimestampType, _parse_datatype_string
 
 from slipway_spark.errors import JobError, WrongInput, explain
@@ -101,7 +101,9 @@ class Frames:
         reader = reader.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
         frame = reader.schema(StructType([*schema.fields, StructField(_CORRUPT, _string())])).load(node["path"])
         reason = F.when(F.col(_CORRUPT).isNotNull(), F.lit("The row does not fit the schema of the node."))
-        return self._split(node["id"], frame.withColumn(REASON, reason), schema.names, F.col(REASON), [], F.col(_CORRUPT))
+        return self._split(
+            node["id"], frame.withColumn(REASON, reason), schema.names, F.col(REASON), [], F.col(_CORRUPT)
+        )
 
     def _sql(self, node: dict[str, Any]) -> DataFrame:
         for name in node["inputs"]:
@@ -136,7 +138,7 @@ class Frames:
             node["id"], frame.withColumn(_RESULT, result), kept, F.col(f"{_RESULT}.{REASON}"), outputs, None
         )
 
-    def _split(
+    def _split(  # noqa: PLR0917
         self, node: str, frame: DataFrame, kept: list[str], reason: Column, more: list[Column], raw: Column | None
     ) -> DataFrame:
         """Return the good rows, and remember how to get the others."""
@@ -199,7 +201,7 @@ def _fits(has: str, kind: str) -> bool:
     return True
 
 
-def _value(kind: str, text: str | None) -> Any:
+def _value(kind: str, text: str | None) -> Any:  # noqa: PLR0911  # one return a type
     """A parameter's value as Spark takes it for a marker in SQL."""
     if text is None:
         return None

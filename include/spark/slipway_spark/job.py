@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Observation
-from pyspark.sql import functions as F
+from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
 
 from slipway_spark.commit import Output
 from slipway_spark.errors import JobError, WrongInput

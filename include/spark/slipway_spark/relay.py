@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,8 @@ class ModelProcess:
         """
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
         assert self._process.stdout is not None  # noqa: S101
-        try:
+        with suppress(BrokenPipeError):  # it left an answer that says why, or none
             wire.write_request(self._process.stdin, body)  # type: ignore[arg-type]
-        except BrokenPipeError:
-            pass  # it left an answer that says why, or none
         answer = wire.read_answer(self._process.stdout)  # type: ignore[arg-type]
         if answer is None:
             status = self._process.wait()

@@ -221,9 +221,7 @@ class ScoreOperator(SlipwayOperator):
         if self._hook is not None:
             self._hook.on_kill()
 
-    def _use(
-        self, use: dict[str, Any], in_place: bool, code: str | None, archives: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _use(self, use: dict[str, Any], in_place: bool, code: str | None, archives: dict[str, Any]) -> dict[str, Any]:
         """Where executors find a model: on this machine, or in the archives that this adds to `archives`."""
         from slipway import settings
         from slipway.workflows import shipping
@@ -327,7 +325,7 @@ class NotifyOperator(SlipwayOperator):
             sender = hook.from_email or hook.smtp_user or "slipway@localhost"
             message = compose(kind, to, sender, facts)
             # The provider's `send_email_smtp` has no place for a text version, so its client is used as it is.
-            client = hook._smtp_client  # noqa: SLF001
+            client = hook._smtp_client
             assert client is not None  # noqa: S101  # `with` connected it
             client.send_message(message)  # type: ignore[union-attr]
 

@@ -160,7 +160,9 @@ def _add_executions(app: FastAPI) -> None:
         dag, run_id = split_id(execution_id)
         run = await core.run(dag, run_id)
         if run["state"] in OVER:
-            raise HTTPException(409, f"Execution '{execution_id}' is over ({run['state']}): there is nothing to cancel.")
+            raise HTTPException(
+                409, f"Execution '{execution_id}' is over ({run['state']}): there is nothing to cancel."
+            )
         cancelled = await core.cancel(dag, run_id, f"{CANCELLED}{user.get_name()} through the API.")
         return await describe(core, execution_id, cancelled, _base(http))
 

@@ -92,4 +92,6 @@ def _reason(response: httpx.Response) -> str:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return f"Airflow answers HTTP {response.status_code}."
-    return detail if isinstance(detail, str) else str(detail.get("reason", detail) if isinstance(detail, dict) else detail)
+    return (
+        detail if isinstance(detail, str) else str(detail.get("reason", detail) if isinstance(detail, dict) else detail)
+    )

@@ -34,7 +34,9 @@ Option = StrictStr | StrictBool | StrictInt | StrictFloat
 OUTPUT_TYPES = Literal["boolean", "integer", "long", "float", "double", "string", "datetime"]
 
 # A marker for a parameter in SQL, outside of quotes; `::` is a cast and no marker.
-_SQL_TOKENS = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|::|:([A-Za-z_]\w*)", re.DOTALL)
+_SQL_TOKENS = re.compile(
+    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|::|:([A-Za-z_]\w*)", re.DOTALL
+)
 # Options that would let a definition name code, or fight with how rejects are found.
 _OWN_OPTIONS = {"mode", "columnnameofcorruptrecord", "path", "compressionclass"}
 _JDBC_OPTIONS = {"url", "dbtable", "query", "driver", "fetchsize", "partitioncolumn", "lowerbound", "upperbound",
@@ -302,7 +304,9 @@ class Definition(_Part):
                 raise ValueError(f"The schedule sets parameter '{name}', which is not declared.")
         for name in self.schedule.interval:
             if types[name] not in {"date", "timestamp"}:
-                raise ValueError(f"Parameter '{name}' gets a bound of the interval: its type must be date or timestamp.")
+                raise ValueError(
+                    f"Parameter '{name}' gets a bound of the interval: its type must be date or timestamp."
+                )
         for name, value in self.schedule.parameters.items():
             try:
                 convert(name, types[name], value)

@@ -155,6 +155,10 @@ def _normal(path: str) -> str:
 
 def _options(options: dict[str, Any], values: Values) -> dict[str, str]:
     return {
-        name: fill(value, values) if isinstance(value, str) else str(value).lower() if value in (True, False) else str(value)
+        name: fill(value, values)
+        if isinstance(value, str)
+        else str(value).lower()
+        if value in (True, False)
+        else str(value)
         for name, value in options.items()
     }

@@ -40,7 +40,9 @@ class Execution(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=_LONGEST)
 
     workflowId: int = Field(strict=True, description=FIELDS["workflowId"], examples=[1])  # noqa: N815
-    programParameters: str | None = Field(default=None, description=FIELDS["programParameters"], examples=["--input cells.csv"])  # noqa: E501, N815
+    programParameters: str | None = Field(
+        default=None, description=FIELDS["programParameters"], examples=["--input cells.csv"]
+    )
     sparkConfig: str | None = Field(default=None, description=FIELDS["sparkConfig"], examples=["--executor-memory 2g"])  # noqa: N815
     libJars: str | None = Field(default=None, description=FIELDS["libJars"], examples=[""])  # noqa: N815
     emailOnSuccess: str | None = Field(default=None, description=FIELDS["emailOnSuccess"], examples=[""])  # noqa: N815
@@ -153,9 +155,7 @@ def values_for(definition: Definition, given: Mapping[str, Any]) -> Values:
     for name in given:
         if name not in declared:
             known = ", ".join(declared) or "none"
-            raise UserError(
-                f"Workflow {definition.id} has no parameter '{name[:60]}': its parameters are {known}."
-            )
+            raise UserError(f"Workflow {definition.id} has no parameter '{name[:60]}': its parameters are {known}.")
     values: Values = {}
     for name, parameter in declared.items():
         value = given.get(name, parameter.default)

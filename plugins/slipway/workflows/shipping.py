@@ -123,7 +123,9 @@ def _fetch_proxied(hook: MlflowHook, root: str, folder: Path) -> None:
             for entry in listed.get("files", []):
                 path = f"{below}/{entry['path']}".lstrip("/")
                 if ".." in Path(path).parts:
-                    raise UserError(f"MLflow lists a file '{path}' in the model, which leads out of it: register it again.")
+                    raise UserError(
+                        f"MLflow lists a file '{path}' in the model, which leads out of it: register it again."
+                    )
                 if entry.get("is_dir"):
                     pending.append(path)
                     continue

@@ -34,10 +34,12 @@ def convert(name: str, kind: ParameterType, value: Any) -> str:
     try:
         return _convert(kind, text, value)
     except (ValueError, OverflowError):
-        raise UserError(f"Parameter '{name}' is {_shown(text)}, which is not of its type: give {_HINTS[kind]}.") from None
+        raise UserError(
+            f"Parameter '{name}' is {_shown(text)}, which is not of its type: give {_HINTS[kind]}."
+        ) from None
 
 
-def _convert(kind: ParameterType, text: str, value: Any) -> str:  # noqa: PLR0911  # one return a type
+def _convert(kind: ParameterType, text: str, value: Any) -> str:  # one return a type
     if kind == "integer":
         if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
             raise ValueError(text)

@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / "include" / room) for room in ("stack", "model_host")), str(ROOT / "plugins")]
 
 from slipway_stack.ports import pick_free  # noqa: E402
-
 from tests.stack.running import RunningStack, running_stack  # noqa: E402
 from tests.system.steps import constant_bundle  # noqa: E402
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
@@ -17,6 +18,6 @@ class NoOp(BaseOperator):
 for count in range(1, 8):
     with DAG(dag_id=f"noop_{count}", schedule=None, catchup=False) as dag:
         tasks = [NoOp(task_id=f"step_{number}") for number in range(count)]
-        for before, after in zip(tasks, tasks[1:], strict=False):
+        for before, after in itertools.pairwise(tasks):
             before >> after
     globals()[dag.dag_id] = dag

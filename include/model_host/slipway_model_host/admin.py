@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from .endpoints import Endpoints
 from .errors import HostError, invalid, not_found
+from .metrics import CONTENT_TYPE, exposition
 from .records import Spec, check_deployment, check_endpoint
 
 _log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Admin:
         return Starlette(
             routes=[
                 Route("/health", self._health),
+                self._route("/metrics", self._metrics, "GET"),
                 self._route("/v1/endpoints", self._list, "GET"),
                 self._route(one, self._get, "GET"),
                 self._route(one, self._delete, "DELETE"),
@@ -75,6 +78,9 @@ class Admin:
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(exposition(self._endpoints.views()), media_type=CONTENT_TYPE)
 
     async def _list(self, _: Request) -> Response:
         return JSONResponse({"endpoints": self._endpoints.views()})
@@ -110,7 +116,9 @@ class Admin:
         try:
             wait = float(request.query_params.get("wait", "0"))
         except ValueError:
-            raise invalid("`wait` must be a number of seconds.") from None
+            wait = math.nan
+        if math.isnan(wait):
+            raise invalid("`wait` must be a number of seconds.")
         await found.settled(min(max(wait, 0.0), MAX_WAIT_SECONDS))
         # It may have been removed meanwhile.
         return JSONResponse(self._endpoints.deployment(name, deployment).view())

@@ -111,6 +111,8 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+        # From here on clients wait rather than being refused, however long the rest of the start takes.
+        sock.listen(1024)
     except OSError as error:
         raise SystemExit(f"{host}:{port} cannot be listened on ({error.strerror}); give another --{flag}.") from None
     return sock

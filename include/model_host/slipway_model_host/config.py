@@ -105,7 +105,9 @@ def read_config(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
     Raises:
         SystemExit: with one sentence, for a value that breaks a rule.
     """
-    parser = argparse.ArgumentParser(prog="slipway_model_host", description="Serve models on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="slipway_model_host", description="Serve models on this machine.", allow_abbrev=False
+    )
     for name, field in Config.model_fields.items():
         if name not in _ENVIRONMENT_ONLY:
             default = "" if field.is_required() or field.default is None else f" (default: {field.default})"

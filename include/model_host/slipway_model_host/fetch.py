@@ -26,7 +26,6 @@ from .store import Store, sync_folder
 _ROUTE = "/api/2.0/mlflow-artifacts/artifacts"
 _STREAMS = 4
 _MAX_DEPTH = 32
-_MAX_FILES = 100_000
 
 
 class Models:
@@ -104,19 +103,19 @@ class Models:
             raise DeploymentFailure(f"{uri} is kept by another MLflow server than {base}; deploy from that one.")
         root = unquote(parts.path).strip("/")
         async with _client(base) as client:
+            files = [found async for found in _list(client, root, "", 0)]
             room = asyncio.Semaphore(_STREAMS)
 
             async def download(path: str, size: int | None) -> None:
                 async with room:
                     await _download(client, f"{root}/{path}", target / path, size)
 
-            async with asyncio.TaskGroup() as group:
-                count = 0
-                async for path, size in _list(client, root, "", 0):
-                    count += 1
-                    if count > _MAX_FILES:
-                        raise DeploymentFailure(f"{uri} has over {_MAX_FILES} files; log a smaller model.")
-                    group.create_task(download(path, size))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for path, size in files:
+                        group.create_task(download(path, size))
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
 
     # By MLflow itself, which knows every other kind of store.
 

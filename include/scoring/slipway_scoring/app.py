@@ -11,14 +11,14 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from slipway_scoring.errors import MethodNotAllowed, ScoringError, TooLarge, Unauthenticated
 from slipway_scoring.http import JSON, Request, Response, Route, Router, decompress
-from slipway_scoring.logs import RequestLog
+from slipway_scoring.logs import Entry, RequestLog
 from slipway_scoring.metrics import Meters
 from slipway_scoring.scorer import Scorer
 from slipway_scoring.settings import Settings
@@ -60,46 +60,51 @@ class App:
         started = time.perf_counter()
         self.in_flight += 1
         self.last_request = time.monotonic()
-        headers = scope.headers
-        request_id = headers.get("x-request-id")
+        request_id = scope.headers.get("x-request-id")
         if request_id is None or len(request_id) > _LONGEST_ID or not request_id.isprintable():
             request_id = f"{self._id_prefix}{next(self._ids):08x}"
-        method: str = scope.method
-        path: str = scope.path
-        label = UNKNOWN
         error: str | None = None
+        route: Route | None = None
         try:
-            route, arguments = self._router.find(path)
-            label = route.path
-            handler = route.handlers.get(method)
-            if handler is None and method == "HEAD":
-                handler = route.handlers.get("GET")
-            if handler is None:
-                allow = ", ".join(route.handlers)
-                raise MethodNotAllowed(f"{path} takes {allow}, not {method[:20]}.", allow)
-            if self._token is not None and not route.open:
-                self._authenticate(headers.get("authorization"))
-            if route.scores:
-                self._scorer.batcher.admit()
-            body = b"" if method in ("GET", "HEAD") else await self._read(headers, protocol)
-            response = await handler(Request(method, path, headers, body, arguments))
+            route, arguments = self._router.find(scope.path)
+            response = await self._answer(route, arguments, scope, protocol)
         except ScoringError as refusal:
             response, error = refuse(refusal), refusal.message
         except Exception:
             # A bug of ours: the client learns the request id, the log the rest.
             logger.exception("request %s failed", request_id)
             response, error = _INTERNAL, "internal error"
-        answer = [("content-type", response.content_type), ("x-request-id", request_id), *response.headers]
+        headers = [("content-type", response.content_type), ("x-request-id", request_id), *response.headers]
         if self._scorer.draining:
-            answer.append(("connection", "close"))
-        if method == "HEAD":
-            protocol.response_empty(response.status, answer)
+            headers.append(("connection", "close"))
+        if scope.method == "HEAD":
+            protocol.response_empty(response.status, headers)
         else:
-            protocol.response_bytes(response.status, answer, response.body)
+            protocol.response_bytes(response.status, headers, response.body)
         seconds = time.perf_counter() - started
         self.in_flight -= 1
-        self._meters.request(self._numbers[label], response.status, seconds)
-        self._log.add(request_id, method, path, response.status, seconds, response.rows, error)
+        self._meters.request(self._numbers[UNKNOWN if route is None else route.path], response.status, seconds)
+        self._log.add(Entry(request_id, scope.method, scope.path, response.status, seconds, response.rows, error))
+
+    async def _answer(self, route: Route, arguments: Mapping[str, str], scope: Any, protocol: Any) -> Response:
+        method: str = scope.method
+        handler = route.handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allow = ", ".join(route.handlers)
+            raise MethodNotAllowed(f"{scope.path} takes {allow}, not {method[:20]}.", allow)
+        headers = scope.headers
+        if self._token is not None and not route.open:
+            self._authenticate(headers.get("authorization"))
+        body = b""
+        if route.scores:
+            batcher = self._scorer.batcher
+            batcher.admit()
+            batcher.approach()
+            try:
+                body = await self._read(headers, protocol)
+            finally:
+                batcher.arrive()
+        return await handler(Request(method, scope.path, headers, body, arguments))
 
     def note_levels(self) -> None:
         """Put the momentary levels into the metrics; called a few times a second."""

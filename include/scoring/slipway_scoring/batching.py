@@ -1,14 +1,15 @@
 """Adaptive micro-batching: requests that wait at the same moment are predicted together.
 
-A batch starts as soon as the model is free. It grows only while every turn of the event loop brings another request,
-and at most to the policy's size and delay: a lone request never waits for company. A prediction that is known to be
-short runs on the event loop itself, because handing it to a thread costs more than it takes; a long one runs in a
-thread, so that the loop goes on answering (health, 429, 504).
+A batch starts as soon as the model is free. It waits only while other requests are known to be on their way (their
+bodies are being read), and at most to the policy's size and delay: a lone request never waits for company. A
+prediction that is known to be short runs on the event loop itself, because handing it to a thread costs more than it
+takes; a long one runs in a thread, so that the loop goes on answering (health, 429, 504).
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,8 @@ from slipway_scoring.payload import Payload
 
 INLINE_SECONDS = 0.005
 """A prediction expected to take no longer runs on the event loop."""
-_FORGET = 0.995
+_SMALL_ROWS = 64
+_WEIGHT = 0.2
 _EXPIRY_TICK = 0.05
 
 Predict = Callable[[Sequence[Payload], Mapping[str, Any] | None], Any]
@@ -69,9 +71,9 @@ class Batcher:
         self._queue: deque[Job] = deque()
         self._running: list[Job] = []
         self._running_since = 0.0
-        self._scheduled = False
-        self._seen = 0
-        self._opened = 0.0
+        self._start_soon: asyncio.Handle | None = None
+        self._patience: asyncio.Handle | None = None
+        self._approaching = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._loop = asyncio.get_running_loop()
 
@@ -108,31 +110,35 @@ class Batcher:
         """
         self.admit()
         future: asyncio.Future[Any] = self._loop.create_future()
-        now = time.monotonic()
-        self._queue.append(Job(payload, params, future, now + self._time_limit))
-        if not self._scheduled and not self._running:
-            self._scheduled = True
-            self._opened = now
-            self._seen = 0
-            self._loop.call_soon(self._turn)
+        self._queue.append(Job(payload, params, future, time.monotonic() + self._time_limit))
+        if self._start_soon is None and not self._running:
+            self._consider()
         return await future
 
-    def _turn(self) -> None:
-        """Start a batch, unless this turn of the loop brought another request and there is room and time for more."""
-        waiting = len(self._queue)
-        grew, self._seen = waiting > self._seen, waiting
-        if (
-            self._together
-            and grew
-            and waiting < self._policy.max_size
-            and time.monotonic() - self._opened < self._policy.max_delay
-        ):
-            self._loop.call_soon(self._turn)
-            return
-        self._scheduled = False
-        self._start()
+    def approach(self) -> None:
+        """A request is on its way: its body is about to be read."""
+        self._approaching += 1
+
+    def arrive(self) -> None:
+        """Its body is here; it is submitted, or refused, in this very turn of the loop."""
+        self._approaching -= 1
+        if not self._approaching and self._queue and self._start_soon is None and not self._running:
+            self._start_soon = self._loop.call_soon(self._start)
+
+    def _consider(self) -> None:
+        """Start a batch at the end of this turn of the loop, or when those on their way are here."""
+        if not self._together or not self._approaching or len(self._queue) >= self._policy.max_size:
+            self._start_soon = self._loop.call_soon(self._start)
+        elif self._patience is None:
+            self._patience = self._loop.call_later(self._policy.max_delay, self._start)
 
     def _start(self) -> None:
+        for handle in (self._start_soon, self._patience):
+            if handle is not None:
+                handle.cancel()
+        self._start_soon = self._patience = None
+        if self._running:
+            return
         now = time.monotonic()
         while self._queue and self._queue[0].deadline <= now:
             _expire(self._queue.popleft())
@@ -206,11 +212,8 @@ class Batcher:
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
-        if self._queue and not self._scheduled:
-            self._scheduled = True
-            self._opened = late
-            self._seen = 0
-            self._loop.call_soon(self._turn)
+        if self._queue:
+            self._consider()
 
     def _expire_overdue(self) -> None:
         """While a long prediction runs: answer those, in it and behind it, whose time is up."""
@@ -230,23 +233,24 @@ def _expire(job: Job) -> None:
 
 
 class Pace:
-    """Guesses how long the next prediction takes from the slowest recent ones."""
+    """Guesses how long the next prediction takes: running means of the time of a small one and of a row of a large."""
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
-        self._per_row = 0.0
+        self._small: float | None = None
+        self._row = 0.0
 
     def learn(self, seconds: float, rows: int) -> None:
-        """Take in a prediction. A slow one counts at once, and is forgotten slowly."""
-        if self._seconds is None or seconds < INLINE_SECONDS or rows <= 1:
-            self._seconds = max(seconds, (self._seconds or 0.0) * _FORGET)
-        self._per_row = max(seconds / max(rows, 1) if rows > 1 else 0.0, self._per_row * _FORGET)
+        """Take in a prediction."""
+        if rows <= _SMALL_ROWS:
+            self._small = seconds if self._small is None else self._small + (seconds - self._small) * _WEIGHT
+        else:
+            self._row += (seconds / rows - self._row) * (_WEIGHT if self._row else 1.0)
 
     def expected(self, rows: int) -> float:
-        """Seconds; infinite before the first prediction, which may be the slow one."""
-        if self._seconds is None:
-            return float("inf")
-        return max(self._seconds, self._per_row * rows)
+        """Seconds; infinite for what was not seen yet, which may be the slow one."""
+        if rows <= _SMALL_ROWS:
+            return float("inf") if self._small is None else self._small
+        return self._row * rows if self._row else float("inf")
 
 
 class NotByRowError(Exception):
@@ -263,7 +267,7 @@ def split(result: Any, rows: Sequence[int]) -> list[Any]:
     bounds = [0]
     for count in rows:
         bounds.append(bounds[-1] + count)
-    pairs = list(zip(bounds, bounds[1:], strict=False))
+    pairs = list(itertools.pairwise(bounds))
     if isinstance(result, np.ndarray):
         if not result.ndim or len(result) != total:
             raise NotByRowError

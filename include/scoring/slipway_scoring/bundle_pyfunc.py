@@ -99,9 +99,9 @@ class _Modules:
 
     def __init__(self, code: Path) -> None:
         self._path = str(code)
-        self._names = {
-            path.stem for path in code.glob("*") if path.suffix == ".py" or path.is_dir()
-        } - set(sys.stdlib_module_names)
+        self._names = {path.stem for path in code.glob("*") if path.suffix == ".py" or path.is_dir()} - set(
+            sys.stdlib_module_names
+        )
         self._own: dict[str, ModuleType] = {}
         self._displaced: dict[str, ModuleType] = {}
 
@@ -201,8 +201,7 @@ def _check_methods(kind: type) -> None:
     if not callable(getattr(kind, "predict", None)):
         raise BundleError(
             "wrong_signature",
-            f"{CLASS} has no method predict: it is the one method that must be there, so define "
-            "predict(self, frame).",
+            f"{CLASS} has no method predict: it is the one method that must be there, so define predict(self, frame).",
         )
     for name, argument in METHODS.items():
         method = inspect.getattr_static(kind, name, None)
@@ -215,8 +214,7 @@ def _check_methods(kind: type) -> None:
         except (TypeError, ValueError) as error:
             raise BundleError(
                 "wrong_signature",
-                f"{CLASS}.{name} cannot be called with one argument ({error}): define it as "
-                f"{name}(self, {argument}).",
+                f"{CLASS}.{name} cannot be called with one argument ({error}): define it as {name}(self, {argument}).",
             ) from error
 
 
@@ -241,7 +239,5 @@ def describe(error: BaseException, code: Path) -> str:
     """`ValueError: bad value, custom_preprocess.py line 12`: the error and the innermost line in `code`."""
     text = " ".join(str(error).split())
     summary = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(code)
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(code)]
     return f"{summary}, {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else summary

@@ -8,12 +8,12 @@ Bodies that carry no types (JSON) are first cast to the declared types, as MLflo
 from __future__ import annotations
 
 import base64
-import decimal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 from slipway_scoring.errors import BadPayload
 from slipway_scoring.schema import Column, Schema, Tensor, Type
@@ -59,6 +59,8 @@ def _cast(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
         values = pd.to_numeric(values)
         if values.dtype.kind == "f" and not (values % 1 == 0).all():
             raise ValueError("a value is missing or has a fraction")
+        if not values.between(-(2**63), 2**63 - 1024).all() and values.dtype.kind == "f":
+            raise OverflowError("a value is beyond 64 bits")
         if kind.kind == "integer" and not values.between(-(2**31), 2**31 - 1).all():
             raise OverflowError("a value is beyond 32 bits")
     return values.astype(kind.dtype)
@@ -84,18 +86,17 @@ def enforce_frame(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         if key not in frame.columns:
             continue
         values = frame[key]
-        if isinstance(values, pd.DataFrame):
-            raise BadPayload(f"Column '{key}' is there twice: send each column once.")
         enforced[key] = (
-            enforce_series(str(key), values, column.type)
-            if column.type.is_scalar
-            else _enforce_nested(values, column)
+            enforce_series(str(key), values, column.type) if column.type.is_scalar else _enforce_nested(values, column)
         )
     return pd.DataFrame(enforced, index=frame.index)
 
 
 def check_columns(names: Sequence[Any], schema: Schema) -> None:
     """Refuse a table that lacks a required column; extra columns are no mistake."""
+    if len(set(map(str, names))) != len(names):
+        twice = next(str(name) for name in names if [*map(str, names)].count(str(name)) > 1)
+        raise BadPayload(f"Column '{twice}' is there twice: send each column once.")
     if schema.names:
         present = set(names)
         missing = [name for name in schema.required if name not in present]
@@ -120,20 +121,20 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
         BadPayload: that would need a conversion that loses something.
     """
     wanted = kind.dtype
-    if values.dtype == object and kind.kind not in {"binary", "string"}:
+    if is_object_dtype(values.dtype) and kind.kind not in {"binary", "string"}:
         values = values.infer_objects()
     has = values.dtype
     if kind.kind in {"string", "binary"}:
-        if has == object or isinstance(has, pd.StringDtype):
+        if is_object_dtype(has) or isinstance(has, pd.StringDtype):
             return values
     elif has == wanted:
         return values
     elif kind.kind == "datetime":
         return _as_datetime(name, values)
-    elif kind.kind == "boolean" and has == object:
+    elif kind.kind == "boolean" and is_object_dtype(has):
         return values
-    elif kind.kind == "double" and has == object and _all_decimal(values):
-        return pd.to_numeric(values)
+    elif kind.kind == "double" and is_object_dtype(has):
+        return _as_double(name, values)
     if isinstance(has, np.dtype) and _is_safe(has, wanted, values):
         return values.astype(wanted)
     hint = ""
@@ -146,7 +147,7 @@ def enforce_series(name: str, values: pd.Series[Any], kind: Type) -> pd.Series[A
 
 
 def _as_datetime(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    if values.dtype.kind == "M" or values.dtype == object:
+    if values.dtype.kind == "M" or is_object_dtype(values.dtype):
         try:
             return values.astype("datetime64[ns]")
         except (TypeError, ValueError) as error:
@@ -157,8 +158,12 @@ def _as_datetime(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
     raise BadPayload(f"Column '{name}' has type {values.dtype}: the model's signature asks for datetime values.")
 
 
-def _all_decimal(values: pd.Series[Any]) -> bool:
-    return all(isinstance(value, decimal.Decimal) for value in values)
+def _as_double(name: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """MLflow means decimals here, and lets through whatever pandas can make a number of."""
+    try:
+        return pd.to_numeric(values)
+    except (TypeError, ValueError) as error:
+        raise BadPayload(f"Column '{name}' cannot be read as double ({_short(error)}): send double values.") from error
 
 
 def _is_safe(has: np.dtype[Any], wanted: np.dtype[Any], values: pd.Series[Any]) -> bool:
@@ -243,9 +248,9 @@ _NESTED: dict[str, Callable[[str, Any, Type, bool], Any]] = {
 
 def enforce_tensor(value: np.ndarray[Any, Any], tensor: Tensor) -> np.ndarray[Any, Any]:
     """Check an array's shape and dtype, as MLflow's `_enforce_tensor_spec` does (strings pass as objects)."""
-    if tensor.dtype == object and tensor.shape == (-1,):
+    if tensor.dtype.kind == "O" and tensor.shape == (-1,):
         return value
-    ragged = value.dtype == object and value.ndim == 1
+    ragged = value.dtype.kind == "O" and value.ndim == 1
     if ragged and len(tensor.shape) > 1 and -1 in tensor.shape[1:]:
         return value
     name = f" '{tensor.name}'" if tensor.name else ""
@@ -273,8 +278,7 @@ def tensors_of_frame(frame: pd.DataFrame, schema: Schema) -> Any:
         if missing:
             raise BadPayload(f"The input lacks {_listed(missing)}: the model's signature requires it, so add it.")
         return {
-            str(tensor.name): enforce_tensor(_reshape(frame[tensor.name], tensor), tensor)
-            for tensor in schema.tensors
+            str(tensor.name): enforce_tensor(_reshape(frame[tensor.name], tensor), tensor) for tensor in schema.tensors
         }
     tensor = schema.tensors[0]
     if len(frame.columns) == 1:
@@ -289,7 +293,9 @@ def _reshape(values: pd.Series[Any], tensor: Tensor) -> np.ndarray[Any, Any]:
     try:
         return _as_array(data, tensor).reshape(shape)
     except ValueError as error:
-        raise BadPayload(f"Column '{values.name}' cannot be given the shape {tensor.shape}: {_short(error)}.") from error
+        raise BadPayload(
+            f"Column '{values.name}' cannot be given the shape {tensor.shape}: {_short(error)}."
+        ) from error
 
 
 def _vectors(rows: Sequence[Any], tensor: Tensor) -> list[np.ndarray[Any, Any]]:

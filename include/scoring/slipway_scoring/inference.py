@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def declared(signature: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _outputs(output: Any) -> list[Json]:
+def _outputs(output: Any) -> list[Json]:  # noqa: PLR0911 -- one line a type reads best
     if isinstance(output, pd.DataFrame):
         return [{**_column(output.iloc[:, n]), "name": str(name)} for n, name in enumerate(output.columns)]
     if isinstance(output, pd.Series):
@@ -52,10 +52,10 @@ def _column(values: pd.Series[Any]) -> Json:
 
 def _type_of_column(values: pd.Series[Any]) -> Json:
     dtype = values.dtype
-    if isinstance(dtype, np.dtype) and dtype != object:
+    if isinstance(dtype, np.dtype) and dtype.kind != "O":
         if dtype.kind in "iu":
             return {"type": "integer" if dtype.itemsize < 4 or dtype == np.int32 else "long"}
-        if dtype == np.float32 or dtype == np.float16:
+        if dtype.kind == "f" and dtype.itemsize < 8:
             return {"type": "float"}
         return {"type": _BY_KIND.get(dtype.kind, "any")}
     present = [value for value in values if not (value is None or value is pd.NA or value != value)]  # noqa: PLR0124
@@ -71,7 +71,7 @@ def _type_of_value(value: Any) -> Json:
         ((float, np.floating), "double"),
         ((str,), "string"),
         ((bytes, bytearray), "binary"),
-        ((datetime.datetime, datetime.date, np.datetime64), "datetime"),
+        ((dt.date, np.datetime64), "datetime"),
     ):
         if isinstance(value, kinds):
             return {"type": name}

@@ -10,11 +10,23 @@ import logging
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 _FLUSH_AT = 256
+
+
+class Entry(NamedTuple):
+    """One answered request."""
+
+    request_id: str
+    method: str
+    path: str
+    status: int
+    seconds: float
+    rows: int
+    error: str | None
 
 
 class RequestLog:
@@ -32,11 +44,9 @@ class RequestLog:
         self._second = 0
         self._stamp = ""
 
-    def add(
-        self, request_id: str, method: str, path: str, status: int, seconds: float, rows: int, error: str | None
-    ) -> None:
+    def add(self, entry: Entry) -> None:
         """Note one answered request."""
-        if not self._everything and status < 400:
+        if not self._everything and entry.status < 400:
             return
         now = time.time()
         if int(now) != self._second:
@@ -44,15 +54,15 @@ class RequestLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         line = {
             "time": f"{self._stamp}.{int(now % 1 * 1000):03}Z",
-            "request_id": request_id,
-            "method": method,
-            "path": path,
-            "status": status,
-            "ms": round(seconds * 1000, 3),
-            "rows": rows,
+            "request_id": entry.request_id,
+            "method": entry.method,
+            "path": entry.path,
+            "status": entry.status,
+            "ms": round(entry.seconds * 1000, 3),
+            "rows": entry.rows,
         }
-        if error is not None:
-            line["error"] = error
+        if entry.error is not None:
+            line["error"] = entry.error
         self._lines.append(orjson.dumps(line)[:-1] + self._tail)
         if len(self._lines) >= _FLUSH_AT:
             self.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from slipway_scoring.scoreboard import FIRST_FREE, READY, WIDTH, Scoreboard
+from slipway_scoring.scoreboard import FIRST_FREE, READY, WIDTH, Row, Scoreboard
 
 STATUSES = (200, 400, 401, 404, 405, 406, 413, 415, 429, 500, 503, 504)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -21,7 +21,7 @@ class Histogram:
         self.sum = start + len(bounds) + 1
         self.end = self.sum + 1
 
-    def observe(self, row: memoryview, value: float) -> None:
+    def observe(self, row: Row, value: float) -> None:
         """Count one value."""
         row[self.start + bisect_left(self.bounds, value)] += 1
         row[self.sum] += value
@@ -38,40 +38,40 @@ class Histogram:
         yield f"{name}_count{braces} {count:g}"
 
 
+MAX_ROUTES = 32
+
+
 class Meters:
     """One worker's meters, in its row of the scoreboard; renders those of all workers.
 
     Args:
         board: the shared memory.
         worker: whose row this process writes.
-        routes: the path templates; each has counters of its own.
         identity: labels that say which model this is.
     """
 
-    def __init__(self, board: Scoreboard, worker: int, routes: Sequence[str], identity: dict[str, str]) -> None:
+    def __init__(self, board: Scoreboard, worker: int, identity: dict[str, str]) -> None:
         self._board = board
         self._row = board.row(worker)
-        self._routes = {route: number for number, route in enumerate(dict.fromkeys(routes))}
+        self._routes: dict[str, int] = {}
         self._identity = ",".join(f'{name}="{_escape(value)}"' for name, value in identity.items())
         self._status = {status: number for number, status in enumerate(STATUSES)}
-        self._requests = FIRST_FREE
-        self._queue = self._requests + len(self._routes) * (len(STATUSES) + 1)
-        self._in_flight = self._queue + 1
-        start = self._in_flight + 1
-        self._latency: list[Histogram] = []
-        for _ in self._routes:
-            self._latency.append(Histogram(start, SECONDS))
-            start = self._latency[-1].end
-        self._predictions = Histogram(start, SECONDS)
+        self._queue, self._in_flight, self._requests = FIRST_FREE, FIRST_FREE + 1, FIRST_FREE + 2
+        self._predictions = Histogram(self._requests + MAX_ROUTES * (len(STATUSES) + 1), SECONDS)
         self._batch_requests = Histogram(self._predictions.end, SIZES)
         self._batch_rows = Histogram(self._batch_requests.end, SIZES)
-        if self._batch_rows.end > WIDTH:
-            raise ValueError(f"the meters need {self._batch_rows.end} slots, a row has {WIDTH}")
-        self._row[self._queue] = self._row[self._in_flight] = 0
+        self._latency = [Histogram(self._batch_rows.end, SECONDS)]
+        while len(self._latency) < MAX_ROUTES:
+            self._latency.append(Histogram(self._latency[-1].end, SECONDS))
+        if self._latency[-1].end > WIDTH:
+            raise ValueError(f"the meters need {self._latency[-1].end} slots, a row has {WIDTH}")
+        self.levels(0, 0)
 
     def number(self, route: str) -> int:
-        """The route's number, for `request`."""
-        return self._routes[route]
+        """The number of a path template, for `request`. Every worker asks in the same order, so the numbers agree."""
+        if len(self._routes) == MAX_ROUTES:
+            raise ValueError(f"there are more than {MAX_ROUTES} routes")
+        return self._routes.setdefault(route, len(self._routes))
 
     def request(self, route: int, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -93,7 +93,7 @@ class Model:
         """Predict for all payloads together; they have one layout. Raises whatever the model raises."""
         first, *others = payloads
         if self._predictor.bare_arrays and isinstance(first, Block):
-            return self._predictor.call(first.stack(others), params)
+            return self._predictor.call(first.stack([other for other in others if isinstance(other, Block)]), params)
         return self._predictor.call(first.join(others), params)
 
     def rehearse(self) -> Any:

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         report = {
             "ok": False,
             "code": "load_failed",
-            "message": "The model's code ended the process with sys.exit: it is imported, not run, so remove that call.",
+            "message": "The model's code ended the process with sys.exit: it is imported, so remove that call.",
         }
     _write(options.output, report)
     return 0 if report["ok"] else USER_MISTAKE
@@ -167,9 +167,7 @@ def _payload(sample: Mapping[str, Any], signature: Signature, *, raw_inputs: boo
     try:
         payload, _ = json_in.decode(json.dumps(sample).encode(), TableReader(signature.inputs), raw_inputs=raw_inputs)
     except BadPayload as error:
-        raise BundleError(
-            "sample_invalid", f"The sample input does not fit the signature: {error}"
-        ) from error
+        raise BundleError("sample_invalid", f"The sample input does not fit the signature: {error}") from error
     return payload
 
 

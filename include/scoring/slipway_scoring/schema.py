@@ -82,7 +82,8 @@ class Schema:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names in order; empty when the schema has none."""
-        return tuple(item.name for item in (*self.columns, *self.tensors) if item.name is not None)
+        found = [column.name for column in self.columns] + [tensor.name for tensor in self.tensors]
+        return tuple(name for name in found if name is not None)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -160,8 +161,7 @@ def _type(item: Mapping[str, Any]) -> Type:
         return Type(
             "object",
             properties={
-                name: Property(_type(inner), inner.get("required", True))
-                for name, inner in item["properties"].items()
+                name: Property(_type(inner), inner.get("required", True)) for name, inner in item["properties"].items()
             },
         )
     return Type(kind if kind in NUMPY_TYPES else "any")

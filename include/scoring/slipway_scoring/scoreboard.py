@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import mmap
 import time
+from typing import TypeAlias
 
 STATE, HEARTBEAT, FIRST_FREE = range(3)
 STARTING, READY, BROKEN, DRAINING = range(4)
 WIDTH = 4096
 """Doubles in a row; metrics.py lays them out and checks that they fit."""
+
+
+Row: TypeAlias = "memoryview[float]"
 
 
 class Scoreboard:
@@ -23,7 +27,7 @@ class Scoreboard:
         self._memory = mmap.mmap(-1, workers * WIDTH * 8)
         self._view = memoryview(self._memory).cast("d")
 
-    def row(self, worker: int) -> memoryview:
+    def row(self, worker: int) -> Row:
         """Worker number `worker`'s doubles."""
         return self._view[worker * WIDTH : (worker + 1) * WIDTH]
 

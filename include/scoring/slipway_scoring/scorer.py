@@ -61,6 +61,10 @@ class Scorer:
         if self._broken:
             raise NotReady("The model fails on its own golden sample: the server answers again when it works.")
 
+    def drain(self) -> None:
+        """From now on answers say that the server is about to stop."""
+        self.draining = True
+
     def warm_up(self) -> None:
         """Predict the golden sample, so that the first request is as fast as the next. Raises what the model raises."""
         for _ in range(3):

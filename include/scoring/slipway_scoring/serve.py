@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,10 +50,10 @@ def main(arguments: list[str]) -> int:
     return supervisor.run()
 
 
-def _work(number: int, directory: Path, settings: Settings, listener: object, board: Scoreboard) -> int:
+def _work(number: int, directory: Path, settings: Settings, listener: socket.socket, board: Scoreboard) -> int:
     from slipway_scoring import worker  # Only in the worker: the supervisor stays small.
 
-    return worker.run(number, directory, settings, listener, board)  # type: ignore[arg-type]
+    return worker.run(worker.Place(number, settings, listener, board), directory)
 
 
 def find_model(place: str) -> Path:

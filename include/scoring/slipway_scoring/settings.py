@@ -27,9 +27,7 @@ def _setting(default: Any, help_text: str, *, env: str | None = None, least: flo
 class Settings:
     """How to serve one model."""
 
-    model: str = _setting(
-        "", "model directory or MLflow URI (default: `$AZUREML_MODEL_DIR`, else `/opt/ml/model`)"
-    )
+    model: str = _setting("", "model directory or MLflow URI (default: `$AZUREML_MODEL_DIR`, else `/opt/ml/model`)")
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 in a container")
     port: int = _setting(8080, "port (default: `$SAGEMAKER_BIND_TO_PORT`, else 8080)", least=0)
     uds: str = _setting("", "path of a Unix domain socket to listen on instead of host and port")
@@ -55,7 +53,9 @@ class Settings:
         Raises:
             SettingsError: a value has the wrong type or is out of range.
         """
-        parser = argparse.ArgumentParser(prog="slipway_scoring serve", description="Answer HTTP requests for one model.")
+        parser = argparse.ArgumentParser(
+            prog="slipway_scoring serve", description="Answer HTTP requests for one model."
+        )
         for item in fields(cls):
             if item.name != "token":  # Every user of the machine can read a command line.
                 help_text = f"{item.metadata['help']} [${PREFIX}{item.name.upper()}]".replace("%", "%%")

@@ -116,7 +116,10 @@ class Supervisor:
             if not worker.pid:
                 if now >= worker.start_at:
                     self._start(worker)
-            elif self._board.state(worker.number) != STARTING and self._board.silent_for(worker.number) > self._hang_limit:
+            elif (
+                self._board.state(worker.number) != STARTING
+                and self._board.silent_for(worker.number) > self._hang_limit
+            ):
                 _say(f"Worker {worker.number} has not reacted for {self._hang_limit:g} s and is killed.")
                 self._board.beat(worker.number, STARTING)
                 os.kill(worker.pid, signal.SIGKILL)

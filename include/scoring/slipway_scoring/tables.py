@@ -19,6 +19,7 @@ from slipway_scoring.payload import Array, Block, Columns, Frame, Names, Opaque,
 from slipway_scoring.schema import Column, Schema
 
 Rows = Sequence[Any]
+MAX_DEPTH = 64
 _SURPRISES = (KeyError, TypeError, ValueError, OverflowError, IndexError)
 _KNOWN_ORDERS = 64
 
@@ -114,6 +115,8 @@ class TableReader:
 
     def values(self, values: Any) -> Payload:
         """What `inputs` may hold: columns, records, rows, tensors, or anything if there is no signature."""
+        if isinstance(values, dict | list):
+            check_depth(values)
         if self._schema is not None and self._schema.tensors:
             return Tensors(enforce.tensors_of_values(values, self._schema))
         if isinstance(values, Mapping):
@@ -157,8 +160,7 @@ class TableReader:
     def _short_columns(self, columns: Sequence[Sequence[Any]]) -> Payload:
         assert self._names is not None  # noqa: S101 -- callers check
         arrays = [
-            _CONVERTERS[column.type.kind](values, column)
-            for column, values in zip(self._columns, columns, strict=True)
+            _CONVERTERS[column.type.kind](values, column) for column, values in zip(self._columns, columns, strict=True)
         ]
         if self._uniform is not None:
             return Block(self._names, np.stack(arrays, axis=1))
@@ -186,6 +188,21 @@ class TableReader:
         return list(self._schema.names)
 
 
+def check_depth(value: Any) -> None:
+    """Refuse nesting that would exhaust the stack of what comes after."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise BadPayload(f"The body is nested deeper than {MAX_DEPTH} levels: send flatter JSON.")
+
+
 def _picker(keys: Sequence[Any]) -> Callable[[Any], Any]:
     """`itemgetter` that gives a tuple for one key too."""
     if len(keys) == 1:
@@ -195,6 +212,7 @@ def _picker(keys: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _make_frame(data: Rows, names: list[Any] | None, index: list[Any] | None) -> pd.DataFrame:
+    check_depth(data)
     try:
         return pd.DataFrame(data, columns=names, index=index)
     except Exception as error:  # pandas raises what it likes on odd shapes

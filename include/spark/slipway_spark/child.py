@@ -63,7 +63,8 @@ class BatchScorer:
             column = batch.column(position)
             kind = kinds.get(name) if kinds else None
             if kind is None or not castable(kind):
-                values, wrong = (as_values(column), None) if kinds else (column.to_pandas().to_numpy(), None)
+                values = as_values(column) if kinds else column.to_pandas().to_numpy()
+                wrong: Array | None = None
             else:
                 values, wrong = cast(column, name, kind)
             columns[name] = values

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Observation
 from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
-from pyspark.sql.types import StructField, StructType, TimestampType, _parse_datatype_string
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.types import StructField, StructType, TimestampType
 
 from slipway_spark.errors import JobError, WrongInput, explain
 from slipway_spark.relay import scoring_function
@@ -121,8 +122,8 @@ class Frames:
         with warnings.catch_warnings():
             # PySpark wants type hints that name pyarrow, which the Airflow side of this package has no need to import.
             warnings.simplefilter("ignore", UserWarning)
-            udf = F.arrow_udf(
-                scoring_function(model.place, names), f"{REASON} string, {struct}", F.ArrowUDFType.SCALAR_ITER
+            udf = arrow_udf(
+                scoring_function(model.place, names), f"{REASON} string, {struct}", ArrowUDFType.SCALAR_ITER
             )
         # Said to be nondeterministic, so that Spark neither calls it twice for a row nor moves it.
         result = udf.asNondeterministic()(*(F.col(f"`{name}`") for name in names))
@@ -160,12 +161,13 @@ def _inputs(node: dict[str, Any]) -> list[str]:
 def _schema(text: str, spark: SparkSession) -> StructType:
     """Read a schema in SQL's own words, such as `id BIGINT, day DATE`."""
     if hasattr(spark, "_jsparkSession"):
-        return _parse_datatype_string(text)
+        return StructType.fromDDL(text)
     return spark.createDataFrame([], text).schema  # a Connect client asks its server
 
 
 def _string() -> Any:
-    from pyspark.sql.types import StringType
+    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.types import StringType
 
     return StringType()
 

@@ -56,7 +56,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if not hasattr(self._spark, "_jsparkSession"):
-            self._spark.registerProgressHandler(self._remote)
+            self._spark.registerProgressHandler(self._remote)  # type: ignore[arg-type]
         self._thread.start()
         return self
 

@@ -12,8 +12,6 @@ from slipway_stack.keys import LOGIN, Keys, login_file
 from slipway_stack.ports import LOOPBACK
 from slipway_stack.settings import CHECKOUT, Stack
 
-# Every process of a stack carries this variable with the stack's home: it tells our leftovers from others.
-MARKER = "SLIPWAY_STACK"
 # Settings of another Airflow, MLflow, model host or Python in the user's shell stay out of the stack. Among them is
 # PYTHONDONTWRITEBYTECODE, with which each start of each process would compile tens of thousands of lines again.
 _KEPT_OUT = ("AIRFLOW", "_AIRFLOW", "MLFLOW_", "_MLFLOW", "MODEL_HOST_", "PYTHON")
@@ -23,7 +21,6 @@ def shared(stack: Stack) -> dict[str, str]:
     """What every process of the stack has."""
     tools = Path(sys.executable).parent
     return {
-        MARKER: str(stack.home),
         "SLIPWAY_HOME": str(stack.home),
         "SLIPWAY_UV": str(tools / "uv"),
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -14,7 +14,7 @@ from slipway_stack.settings import Stack
 from slipway_stack.supervisor import Supervisor
 
 _POLL_SECONDS = 0.25
-_PATIENCE_SECONDS = 180.0
+_PATIENCE_SECONDS = 300.0
 # A process that ended this often while it was waited for will not come up by itself.
 _TOO_MANY_EXITS = 4
 

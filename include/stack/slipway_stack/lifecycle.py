@@ -39,6 +39,7 @@ def up(stack: Stack, console: Console) -> None:
             _same_ports(stack)
             console.done(f"the stack is up already, in {stack.home}")
         else:
+            supervisor.stop()  # a supervisor that was killed leaves its processes, and they hold the ports
             _check_ports(stack)
             _check_disk(stack.home)
             stack.record()

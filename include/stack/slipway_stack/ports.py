@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -40,13 +41,11 @@ def holder(port: int) -> str | None:
     Source: proc(5), /proc/net/tcp gives the socket's inode, and /proc/PID/fd whose it is.
     """
     inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = {os.readlink(link) for link in (process / "fd").iterdir()}  # noqa: PTH115  # text, not a path
-            if links & inodes:
+    for link in Path("/proc").glob("[0-9]*/fd/*") if inodes else ():
+        with contextlib.suppress(OSError):  # it was closed meanwhile, or is another user's
+            if os.readlink(link) in inodes:  # noqa: PTH115  # a text, not a path
+                process = link.parents[1]
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:
-            continue
     return None
 
 

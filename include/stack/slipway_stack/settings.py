@@ -40,11 +40,13 @@ class Stack:
         """
         home = Path(environ.get("SLIPWAY_HOME") or CHECKOUT / ".slipway").expanduser().resolve()
         remembered = recorded_ports(home)
-        ports = {}
+        ports: dict[str, int] = {}
         for name, (variable, default) in PORT_VARIABLES.items():
             text = environ.get(variable) or str(remembered.get(name, default))
             if not text.isdecimal() or not 0 < int(text) <= _HIGHEST_PORT:
                 raise StackError(f"{variable} is '{text}': give a port number from 1 to {_HIGHEST_PORT}.")
+            if int(text) in ports.values():
+                raise StackError(f"{variable} is {text}, which another part of the stack uses too: give another port.")
             ports[name] = int(text)
         return cls(home, ports)
 

@@ -20,7 +20,7 @@ from typing import Any
 from slipway_stack import environment
 from slipway_stack.errors import StackError
 from slipway_stack.keys import write_private
-from slipway_stack.launch import end_leftovers
+from slipway_stack.leftovers import Group
 from slipway_stack.programs import Program
 from slipway_stack.settings import Stack
 
@@ -74,6 +74,7 @@ class Supervisor:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._socket = socket_path(stack)
+        self._config = stack.run / "supervisor.conf"
         self._pidfile = stack.run / "supervisor.pid"
         self._server: Any = xmlrpc.client.ServerProxy("http://slipway", transport=_UnixTransport(self._socket))
 
@@ -88,12 +89,10 @@ class Supervisor:
     def launch(self, programs: list[Program]) -> None:
         """Start the supervisor, detached from this terminal, with every program stopped.
 
-        What processes of an earlier supervisor left behind is ended first. Raises `StackError` if it does not
-        start.
+        Raises `StackError` if it does not start.
         """
-        self._end_leftovers()
-        config = self._write(programs)
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+        self._write(programs)
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
         finished = subprocess.run(
             command,
             env=environment.inherited() | environment.shared(self._stack),
@@ -141,19 +140,21 @@ class Supervisor:
         """The supervisor's process, if it lives and is ours."""
         try:
             pid = int(self._pidfile.read_text())
-            marked = self._marker.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if marked else None
-
-    @property
-    def _marker(self) -> str:
-        return f"{environment.MARKER}={self._stack.home}"
+        return pid if os.fsencode(self._config) in arguments else None
 
     def _end_leftovers(self) -> int:
-        return sum(end_leftovers(path, self._marker) for path in self._stack.run.glob("*.group"))
+        """End what a supervisor that is gone left behind; all its programs were in one session."""
+        ended = 0
+        for note in self._stack.run.glob("*.group"):
+            group = Group.noted(note)
+            ended += group.end(whole_session=True) if group else 0
+            note.unlink()
+        return ended
 
-    def _write(self, programs: list[Program]) -> Path:
+    def _write(self, programs: list[Program]) -> None:
         stack = self._stack
         paths = {"home": stack.home, "run": stack.run, "logs": stack.logs, "launch": _LAUNCH}
         values = {name: str(path).replace("%", "%%") for name, path in paths.items()}
@@ -169,12 +170,9 @@ class Supervisor:
                 "command": program.command,
                 "environment": inherited | program.environment,
                 "directory": str(stack.home),
-                "marker": self._marker,
             }
             write_private(stack.run / f"{program.name}.json", json.dumps(launched, indent=2))
-        config = stack.run / "supervisor.conf"
-        write_private(config, text)
-        return config
+        write_private(self._config, text)
 
 
 def socket_path(stack: Stack) -> Path:

@@ -180,7 +180,7 @@ class SparkJobHook(BaseHook):
         process.wait()
         self._running = None
 
-    def _submit(
+    def _submit(  # noqa: PLR0917
         self,
         execution: str,
         arguments: list[str],

@@ -81,9 +81,10 @@ class ResolveWorkflowOperator(SlipwayOperator):
         """
         definition, file = catalog.load().find(int(self.workflow_id))
         # First, because whoever is to hear of a failure is to hear of the next line's, too.
-        for kind, text in (("Success", self.email_on_success), ("Failure", self.email_on_failure)):
-            field: Any = f"emailOn{kind}"
-            context["ti"].xcom_push(f"email_on_{kind.lower()}", request.parse_emails(field, text))
+        on_success = request.parse_emails("emailOnSuccess", self.email_on_success)
+        on_failure = request.parse_emails("emailOnFailure", self.email_on_failure)
+        context["ti"].xcom_push("email_on_success", on_success)
+        context["ti"].xcom_push("email_on_failure", on_failure)
         context["ti"].xcom_push("workflow", definition.name)
         checked = request.check(
             definition,
@@ -327,7 +328,7 @@ class NotifyOperator(SlipwayOperator):
             # The provider's `send_email_smtp` has no place for a text version, so its client is used as it is.
             client = hook._smtp_client
             assert client is not None  # noqa: S101  # `with` connected it
-            client.send_message(message)  # type: ignore[union-attr]
+            client.send_message(message)
 
     def _error(self, ti: Any) -> str:
         for task in ("score", "resolve"):

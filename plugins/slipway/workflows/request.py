@@ -40,7 +40,7 @@ class Execution(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=_LONGEST)
 
     workflowId: int = Field(strict=True, description=FIELDS["workflowId"], examples=[1])  # noqa: N815
-    programParameters: str | None = Field(
+    programParameters: str | None = Field(  # noqa: N815
         default=None, description=FIELDS["programParameters"], examples=["--input cells.csv"]
     )
     sparkConfig: str | None = Field(default=None, description=FIELDS["sparkConfig"], examples=["--executor-memory 2g"])  # noqa: N815
@@ -84,7 +84,7 @@ def check(definition: Definition, fields: Mapping[str, Any]) -> Checked:
         ("emailOnFailure", lambda text: parse_emails("emailOnFailure", text)),
     ):
         try:
-            parsed[field] = parse(fields.get(field))  # type: ignore[no-untyped-call]
+            parsed[field] = parse(fields.get(field))
         except UserError as e:
             problems.append(Problem(field, str(e)))
     if problems:

@@ -1,7 +1,7 @@
 """`sparkConfig` and `libJars`, parsed and held to what a caller may set. Nothing here goes near a shell.
 
-Spark has hundreds of settings that name a class, a command or a file, and with one of them a caller runs code as Airflow
-does. So what is allowed is listed here, not what is forbidden; `[slipway] spark_settings_allowed` adds to the list.
+Spark has hundreds of settings that name a class, a command or a file, and with one of them a caller runs code as
+Airflow does. So what is allowed is listed here, not what is forbidden; `[slipway] spark_settings_allowed` adds to the list.
 """
 
 from __future__ import annotations

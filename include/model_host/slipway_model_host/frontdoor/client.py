@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
@@ -36,6 +38,7 @@ class ClientConnection(asyncio.Protocol):
         self._advancing = False
         self._closing = False
         self._deaf = False
+        self._gone = False
         self._blocked = False
         self._reading = True
         self.writable = True
@@ -51,7 +54,7 @@ class ClientConnection(asyncio.Protocol):
         self.door.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._closing = True
+        self._closing = self._gone = True
         self.door.left(self)
         for exchange in self._queue:
             exchange.abort()
@@ -174,6 +177,12 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Break the connection, so that the client sees that an answer is not whole."""
         self._closing = True
+        if self._gone:
+            return
+        # A reset: where an answer ends with its connection, an orderly end would make a part look whole.
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def block(self, *, blocked: bool) -> None:

@@ -13,10 +13,9 @@ import orjson
 
 from slipway_scoring.errors import BadPayload
 from slipway_scoring.payload import Opaque, Payload
-from slipway_scoring.tables import TableReader
+from slipway_scoring.tables import TableReader, check_depth
 
 SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
-MAX_DEPTH = 64
 _SPLIT_KEYS = {"columns", "data", "index"}
 
 
@@ -24,7 +23,7 @@ def loads(body: bytes) -> Any:
     """Parse JSON.
 
     Raises:
-        BadPayload: it is none, or nested deeper than MAX_DEPTH.
+        BadPayload: it is none.
     """
     try:
         return orjson.loads(body)
@@ -35,22 +34,6 @@ def loads(body: bytes) -> Any:
             except (ValueError, RecursionError):
                 pass
         raise BadPayload(f"The body is not valid JSON ({first}): send JSON in UTF-8.") from first
-
-
-def check_depth(value: Any) -> None:
-    """Refuse nesting that would exhaust the stack of what comes after."""
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise BadPayload(f"The body is nested deeper than {MAX_DEPTH} levels: send flatter JSON.")
 
 
 def decode(body: bytes, reader: TableReader, *, raw_inputs: bool = False) -> tuple[Payload, dict[str, Any] | None]:
@@ -83,11 +66,12 @@ def decode(body: bytes, reader: TableReader, *, raw_inputs: bool = False) -> tup
     if shape == "dataframe_records":
         if not isinstance(value, list):
             raise BadPayload("'dataframe_records' is not a list: send a list of {column: value, …}.")
-        return _guarded_records(value, reader), params
-    check_depth(value)
+        return reader.records(value), params
     if raw_inputs:
         if shape != "inputs":
-            raise BadPayload("The model takes its input as it is: send {\"inputs\": …}.")
+            raise BadPayload('The model takes its input as it is: send {"inputs": …}.')
+        if isinstance(value, dict | list):
+            check_depth(value)
         return Opaque(value, rows=len(value) if isinstance(value, list) else 1), params
     return reader.values(value), params
 
@@ -101,14 +85,7 @@ def split(value: Any, reader: TableReader) -> Payload:
         raise BadPayload("A split table's 'columns', 'data' and 'index' are lists: send lists.")
     if index is not None and index == list(range(len(rows))):
         index = None
-    if rows and isinstance(rows[0], list | dict):
-        check_depth(rows[:1])
     return reader.rows(names, rows, index)
-
-
-def _guarded_records(value: list[Any], reader: TableReader) -> Payload:
-    check_depth(value[:1])
-    return reader.records(value)
 
 
 def _name(value: Any) -> str:

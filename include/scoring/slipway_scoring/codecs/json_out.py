@@ -7,7 +7,7 @@ become `null`, infinity `"Infinity"` or `"-Infinity"`; times are ISO 8601; bytes
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import decimal
 import math
 from typing import Any
@@ -69,7 +69,7 @@ def _plain(value: Any) -> Any:
 
 def _list_of_array(value: np.ndarray[Any, Any]) -> Any:
     if value.dtype.kind == "M":
-        return [None if stamp is pd.NaT else stamp.isoformat() for stamp in pd.DatetimeIndex(value.ravel())]
+        return [None if pd.isna(stamp) else stamp.isoformat() for stamp in pd.DatetimeIndex(value.ravel())]
     return value.tolist()
 
 
@@ -96,11 +96,11 @@ def _spell_infinity(value: Any) -> Any:
     return value
 
 
-def _default(value: Any) -> Any:
+def _default(value: Any) -> Any:  # noqa: PLR0911 -- one line a type reads best
     """What orjson does not know: numpy scalars, times, bytes, and containers of other libraries."""
     if _is_missing(value):
         return None
-    if isinstance(value, pd.Timestamp | datetime.date | datetime.time):
+    if isinstance(value, pd.Timestamp | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, np.datetime64):
         return str(np.datetime_as_string(value))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slipway_scoring.codecs import json_in, json_out, rows_in, rows_out
+from slipway_scoring.codecs import json_out, rows_in, rows_out
 from slipway_scoring.errors import BadPayload, NotAcceptable, ScoringError, UnsupportedMediaType
 from slipway_scoring.http import JSON, Headers, accepted, media_type
 from slipway_scoring.payload import Payload

@@ -59,14 +59,14 @@ def csv_in(body: bytes, reader: TableReader, *, header: bool | None = None) -> P
     if quick is not None:
         return quick
     try:
-        frame = pd.read_csv(
-            io.BytesIO(body), header=0 if header else None, names=columns, dtype=_pandas_types(schema), index_col=False
-        )
+        frame = pd.read_csv(io.BytesIO(body), header=0 if header else None, names=columns, dtype=_pandas_types(schema))
     except Exception as error:  # pandas raises what it likes on odd CSV
         raise BadPayload(
             f"The CSV cannot be read ({' '.join(str(error).split())[:200]}): send rows of one length, with values of "
             "the types that the model's signature declares."
         ) from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus values for an index
+        raise BadPayload(f"A CSV row has more values than the {len(columns)} columns: send rows of one length.")
     return _csv_frame(frame, reader)
 
 
@@ -92,7 +92,7 @@ def _arrow_csv(body: bytes, reader: TableReader, columns: list[str], *, header: 
         )
     except (pa.ArrowException, KeyError):
         return None
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
 def _pandas_types(schema: Schema | None) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def parquet_in(body: bytes, reader: TableReader) -> Payload:
         table = parquet.read_table(pa.BufferReader(body), use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadPayload(f"The body is not a Parquet file ({' '.join(str(error).split())[:200]}).") from error
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
 def arrow_in(body: bytes, reader: TableReader) -> Payload:
@@ -167,10 +167,11 @@ def arrow_in(body: bytes, reader: TableReader) -> Payload:
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadPayload(f"The body is not an Arrow IPC stream ({' '.join(str(error).split())[:200]}).") from error
-    return _arrow_table(table, reader)
+    return from_arrow(table, reader)
 
 
-def _arrow_table(table: Any, reader: TableReader) -> Payload:
+def from_arrow(table: Any, reader: TableReader) -> Payload:
+    """The payload of a pyarrow Table."""
     import pyarrow as pa
 
     if len(set(table.column_names)) != table.num_columns:

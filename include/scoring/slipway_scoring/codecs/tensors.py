@@ -22,7 +22,7 @@ from slipway_scoring.errors import BadPayload
 from slipway_scoring.model import Model
 from slipway_scoring.payload import Array, Payload, Tensors
 from slipway_scoring.schema import Column, Schema, Tensor
-from slipway_scoring.tables import TableReader
+from slipway_scoring.tables import TableReader, check_depth
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_), "BYTES": np.dtype(object), "FP16": np.dtype(np.float16),
@@ -99,10 +99,10 @@ def _from_json(item: Mapping[str, Any]) -> Array:
     data = item.get("data")
     if not isinstance(data, list):
         raise BadPayload(f"Input '{item['name']}' has no data: send a list, nested or flat.")
-    json_in.check_depth(data)
+    check_depth(data)
     try:
         # Nested or flat, the protocol allows both: flatten first, then give it the shape.
-        if dtype == object:
+        if dtype.kind == "O":
             return _objects(_flat(data)).reshape(shape)
         return np.array(data if not data or not isinstance(data[0], list) else _flat(data), dtype=dtype).reshape(shape)
     except (ValueError, TypeError, OverflowError) as error:
@@ -126,7 +126,7 @@ def _objects(values: Sequence[Any]) -> Array:
 
 def _from_bytes(item: Mapping[str, Any], raw: memoryview) -> Array:
     dtype, shape = _shape(item)
-    if dtype == object:
+    if dtype.kind == "O":
         values: list[str] = []
         position = 0
         while position < len(raw):
@@ -215,7 +215,7 @@ def _tensor(values: Any) -> Array:
     array = np.asarray(values) if not isinstance(values, list) or _is_regular(values) else _objects(values)
     if array.ndim == 0:
         array = array.reshape(1)
-    if array.dtype in _NAMES and array.dtype != object:
+    if array.dtype in _NAMES and array.dtype.kind != "O":
         return array
     texts = [item if isinstance(item, str) else json_out.dumps(item).decode() for item in array.ravel().tolist()]
     return _objects(texts).reshape(array.shape)
@@ -264,7 +264,7 @@ def encode(
 
 
 def _to_bytes(array: Array) -> bytes:
-    if array.dtype != object:
+    if array.dtype.kind != "O":
         return np.ascontiguousarray(array).tobytes()
     texts = [text.encode() for text in array.ravel().tolist()]
     return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))

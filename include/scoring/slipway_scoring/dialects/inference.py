@@ -99,5 +99,3 @@ def _infer(scorer: Scorer) -> Handler:
         )
 
     return handle
-
-

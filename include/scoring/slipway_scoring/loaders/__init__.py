@@ -79,7 +79,9 @@ def read_mlmodel(directory: Path) -> dict[str, Any]:
             f"{path} cannot be read ({error.strerror}): give --model an MLflow model directory, which has that file."
         ) from error
     except yaml.YAMLError as error:
-        raise ModelLoadError(f"{path} is not valid YAML ({' '.join(str(error).split())}): save the model again.") from error
+        raise ModelLoadError(
+            f"{path} is not valid YAML ({' '.join(str(error).split())}): save the model again."
+        ) from error
     if not isinstance(description, dict):
         raise ModelLoadError(f"{path} is empty: save the model again.")
     return description

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,4 +13,9 @@ from slipway_scoring.model import Predictor
 def load(directory: Path, description: dict[str, Any]) -> Predictor:
     """Load the bundle in the model's data directory."""
     data = description["flavors"]["python_function"].get("data", "data")
-    return Predictor(BundleModel((directory / data).resolve()).predict)
+    model = BundleModel((directory / data).resolve())
+
+    def call(frame: Any, params: Mapping[str, Any] | None) -> Any:
+        return model.predict(frame, dict(params) if params else None)
+
+    return Predictor(call)

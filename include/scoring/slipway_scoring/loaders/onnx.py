@@ -44,7 +44,9 @@ def load(directory: Path, description: dict[str, Any]) -> Predictor:
         }
         predicted = session.run(outputs, fed)
         if isinstance(data, pd.DataFrame):
-            return pd.DataFrame({name: np.asarray(out).reshape(-1) for name, out in zip(outputs, predicted, strict=True)})
+            return pd.DataFrame(
+                {name: np.asarray(out).reshape(-1) for name, out in zip(outputs, predicted, strict=True)}
+            )
         return dict(zip(outputs, predicted, strict=True))
 
     return Predictor(call)

@@ -1,0 +1,149 @@
+"""The whole stack: up, healed after every kind of kill, ended without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slipway_stack import lifecycle
+from slipway_stack.airflow_api import AirflowClient, AirflowError
+from slipway_stack.console import Console
+from slipway_stack.errors import StackError
+from slipway_stack.leftovers import Group
+from slipway_stack.settings import PORT_VARIABLES, Stack
+from slipway_stack.supervisor import Supervisor
+from tests.stack.running import RunningStack, running_stack
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningStack]:
+    with running_stack() as running:
+        yield running
+
+
+def session_of(stack: Stack) -> Group:
+    """The session that all processes of a stack are in."""
+    group = Group.noted(stack.run / "airflow-scheduler.group")
+    assert group
+    return group
+
+
+def wait_until_well(stack: Stack, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not all((lifecycle.well(stack) or {"supervisor": False}).values()):
+        assert time.monotonic() < deadline, lifecycle.well(stack)
+        time.sleep(0.5)
+
+
+def pids(stack: Stack) -> dict[str, int]:
+    return {name: info["pid"] for name, info in Supervisor(stack).states().items()}
+
+
+def command_line(command: str, stack: Stack, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command as `make` runs it, for this stack."""
+    environment = {**os.environ, "SLIPWAY_HOME": str(stack.home), **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "slipway_stack", command],
+        env={**environment, "PYTHONPATH": str(Path(lifecycle.__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_airflow_takes_the_generated_password_and_no_other(stack: RunningStack) -> None:
+    assert "deploy_mlflow" in stack.airflow.dag_ids()
+    assert stack.airflow.import_errors() == {}
+    stranger = AirflowClient(stack.airflow_url, "admin", "guess")
+    with stranger, pytest.raises(AirflowError, match="Airflow refuses the login of 'admin'"):
+        stranger.dag_ids()
+
+
+def test_no_key_is_on_a_command_line_or_in_a_readable_file(stack: RunningStack) -> None:
+    secrets = {secret.encode() for secret in vars(stack.keys).values()}
+    for pid in session_of(stack.stack).members(whole_session=True):
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert not [secret for secret in secrets if secret in shown]
+    for path in stack.stack.home.rglob("*"):
+        readable_by_others = path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077
+        if readable_by_others and path.stat().st_size < 2**20:
+            assert not [secret for secret in secrets if secret in path.read_bytes()], path
+    assert stat.S_IMODE(stack.stack.run.stat().st_mode) == 0o700
+
+
+def test_up_again_is_quick_and_changes_nothing(stack: RunningStack) -> None:
+    before = pids(stack.stack)
+    began = time.monotonic()
+    lifecycle.up(stack.stack, Console())
+    assert time.monotonic() - began < 5
+    assert pids(stack.stack) == before
+
+
+def test_another_port_for_a_stack_that_runs_is_refused(stack: RunningStack) -> None:
+    done = command_line("up", stack.stack, SLIPWAY_AIRFLOW_PORT="18099")
+    assert done.returncode == 1
+    assert f"runs with SLIPWAY_AIRFLOW_PORT={stack.stack.ports['airflow']}: run `make stop` first" in done.stderr
+
+
+def test_a_port_in_use_is_told_with_its_holder_and_the_variable(stack: RunningStack, tmp_path: Path) -> None:
+    port = str(stack.stack.ports["mlflow"])
+    elsewhere = Stack(tmp_path / "second", stack.stack.ports)
+    free = {variable: str(40000 + i) for i, (variable, _) in enumerate(PORT_VARIABLES.values())}
+    done = command_line("up", elsewhere, **{**free, "SLIPWAY_MLFLOW_PORT": port})
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"slipway: Port {port} is in use by python")
+    assert f"(pid {pids(stack.stack)['mlflow']})" in last
+    assert last.endswith("or set SLIPWAY_MLFLOW_PORT to a free port.")
+    assert not Supervisor(elsewhere).is_running()
+
+
+def test_status_tells_how_the_stack_is(stack: RunningStack, tmp_path: Path) -> None:
+    done = command_line("status", stack.stack)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["healthy"] * 6
+    assert command_line("status", Stack(tmp_path, {})).returncode == 3
+
+
+def test_every_process_is_back_after_kill_9_and_its_children_are_gone(stack: RunningStack) -> None:
+    before = pids(stack.stack)
+    children = set(session_of(stack.stack).members(whole_session=True)) - set(before.values())
+    supervisor = int((stack.stack.run / "supervisor.pid").read_text())
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(2)
+    wait_until_well(stack.stack)
+    after = set(session_of(stack.stack).members(whole_session=True))
+    assert after & (set(before.values()) | children) == {supervisor}
+
+
+def test_up_heals_a_stack_whose_supervisor_was_killed(stack: RunningStack) -> None:
+    orphans = set(pids(stack.stack).values())
+    os.kill(int((stack.stack.run / "supervisor.pid").read_text()), signal.SIGKILL)
+    lifecycle.up(stack.stack, Console())
+    assert all((lifecycle.well(stack.stack) or {}).values())
+    assert not orphans & set(pids(stack.stack).values())
+
+
+def test_a_process_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
+    told = r"^model-host keeps ending: its log is .*/model-host\.log\.$"
+    with pytest.raises(StackError, match=told), running_stack({"MODEL_HOST_LEASE_SECONDS": "soon"}):
+        pass
+
+
+def test_stop_ends_everything(stack: RunningStack) -> None:
+    group = session_of(stack.stack)
+    assert group.members(whole_session=True)
+    assert lifecycle.stop(stack.stack)
+    assert group.members(whole_session=True) == []
+    assert not lifecycle.stop(stack.stack)
+    assert lifecycle.well(stack.stack) is None

@@ -1,4 +1,4 @@
-"""One DAG for each score workflow with a schedule: its data interval becomes the workflow's parameters."""
+"""One DAG of Airflow's for each score workflow with a schedule: its data interval becomes the parameters."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ with DAG(
         program_parameters=dag.param("programParameters"),
         spark_config=dag.param("sparkConfig"),
         lib_jars=dag.param("libJars"),
-        email_on_success=dag.param("emailOnSuccess"),
-        email_on_failure=dag.param("emailOnFailure"),
+        mail_on_success=dag.param("emailOnSuccess"),
+        mail_on_failure=dag.param("emailOnFailure"),
     )
     score = ScoreOperator(task_id="score", resolved=resolve.output)
     publish = PublishScoresOperator(task_id="publish", resolved=resolve.output, scored=score.output)

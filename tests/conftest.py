@@ -43,6 +43,7 @@ def _runs(*command: str) -> bool:
 REQUIREMENTS = {
     "curl": _command("curl"),
     "wrk": _command("wrk"),
+    "java": _command("java", "openjdk-17-jre-headless"),
     "network namespaces": Requirement(
         lambda: _runs("unshare", "--user", "--map-root-user", "--net", "true"),
         "util-linux, and a kernel that lets this user make namespaces (sysctl user.max_user_namespaces)",

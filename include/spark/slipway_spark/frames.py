@@ -9,12 +9,12 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import Observation
 from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
 from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
-from pyspark.sql.types import StructField, StructType, TimestampType
+from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from slipway_spark.errors import JobError, WrongInput, explain
 from slipway_spark.relay import scoring_function
@@ -100,7 +100,7 @@ class Frames:
             return reader.schema(schema).load(node["path"])
         # A column more, in which Spark leaves the text of rows that do not fit the schema.
         reader = reader.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
-        frame = reader.schema(StructType([*schema.fields, StructField(_CORRUPT, _string())])).load(node["path"])
+        frame = reader.schema(StructType([*schema.fields, StructField(_CORRUPT, StringType())])).load(node["path"])
         reason = F.when(F.col(_CORRUPT).isNotNull(), F.lit("The row does not fit the schema of the node."))
         return self._split(
             node["id"], frame.withColumn(REASON, reason), schema.names, F.col(REASON), [], F.col(_CORRUPT)
@@ -161,15 +161,8 @@ def _inputs(node: dict[str, Any]) -> list[str]:
 def _schema(text: str, spark: SparkSession) -> StructType:
     """Read a schema in SQL's own words, such as `id BIGINT, day DATE`."""
     if hasattr(spark, "_jsparkSession"):
-        return StructType.fromDDL(text)
+        return cast(StructType, StructType.fromDDL(text))
     return spark.createDataFrame([], text).schema  # a Connect client asks its server
-
-
-def _string() -> Any:
-    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
-from pyspark.sql.types import StringType
-
-    return StringType()
 
 
 def _check_columns(frame: DataFrame, model: ModelUse) -> list[str]:

@@ -37,8 +37,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
     :param program_parameters: the workflow's parameters, as `--name value` or JSON.
     :param spark_config: Spark settings.
     :param lib_jars: jars for Spark.
-    :param email_on_success: addresses.
-    :param email_on_failure: addresses.
+    :param mail_on_success: addresses.
+    :param mail_on_failure: addresses.
     :param scheduled: the parameters are those of the definition's schedule, with the run's data interval.
     """
 
@@ -47,8 +47,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
         "program_parameters",
         "spark_config",
         "lib_jars",
-        "email_on_success",
-        "email_on_failure",
+        "mail_on_success",
+        "mail_on_failure",
     )
 
     def __init__(
@@ -58,8 +58,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
         program_parameters: Any = None,
         spark_config: Any = None,
         lib_jars: Any = None,
-        email_on_success: Any = None,
-        email_on_failure: Any = None,
+        mail_on_success: Any = None,
+        mail_on_failure: Any = None,
         scheduled: bool = False,
         mlflow_conn_id: str = "mlflow_default",
         **kwargs: Any,
@@ -69,8 +69,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
         self.program_parameters = program_parameters
         self.spark_config = spark_config
         self.lib_jars = lib_jars
-        self.email_on_success = email_on_success
-        self.email_on_failure = email_on_failure
+        self.mail_on_success = mail_on_success
+        self.mail_on_failure = mail_on_failure
         self.scheduled = scheduled
         self.mlflow_conn_id = mlflow_conn_id
 
@@ -81,8 +81,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
         """
         definition, file = catalog.load().find(int(self.workflow_id))
         # First, because whoever is to hear of a failure is to hear of the next line's, too.
-        on_success = request.parse_emails("emailOnSuccess", self.email_on_success)
-        on_failure = request.parse_emails("emailOnFailure", self.email_on_failure)
+        on_success = request.parse_emails("emailOnSuccess", self.mail_on_success)
+        on_failure = request.parse_emails("emailOnFailure", self.mail_on_failure)
         context["ti"].xcom_push("email_on_success", on_success)
         context["ti"].xcom_push("email_on_failure", on_failure)
         context["ti"].xcom_push("workflow", definition.name)

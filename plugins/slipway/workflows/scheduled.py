@@ -42,8 +42,8 @@ def scheduled_dag(definition: Definition, doc: str | None) -> DAG:
         resolve = ResolveWorkflowOperator(
             task_id="resolve",
             workflow_id=definition.id,
-            email_on_success=schedule.email_on_success,
-            email_on_failure=schedule.email_on_failure,
+            mail_on_success=schedule.email_on_success,
+            mail_on_failure=schedule.email_on_failure,
             scheduled=True,
         )
         score = ScoreOperator(task_id="score", resolved=resolve.output)

@@ -1,7 +1,8 @@
 """`sparkConfig` and `libJars`, parsed and held to what a caller may set. Nothing here goes near a shell.
 
 Spark has hundreds of settings that name a class, a command or a file, and with one of them a caller runs code as
-Airflow does. So what is allowed is listed here, not what is forbidden; `[slipway] spark_settings_allowed` adds to the list.
+Airflow does. So what is allowed is listed here, not what is forbidden; `[slipway] spark_settings_allowed` adds to
+the list.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def parse_lib_jars(text: str | None) -> list[str]:
 def _jar(entry: str) -> str:
     roots = [Path(root).resolve() for root in settings.spark_jar_dirs()]
     parts = urlsplit(entry)
-    path = Path(unquote(parts.path)) if parts.scheme in {"", "file"} and not parts.netloc else None
+    path = Path(unquote(parts.path)) if parts.scheme in {"", "file"} and not (parts.netloc or parts.fragment or parts.query) else None
     if path is not None and path.suffix == ".jar":
         candidates = [path] if path.is_absolute() else [root / path for root in roots]
         for candidate in candidates:

@@ -1,7 +1,7 @@
 """A Spark session for the tests of the job, and models that it scores with.
 
-The models run in an environment of their own: a folder beside which a virtual environment's interpreter lies. Making one
-from a lock needs the network and half a minute, so the tests use this very interpreter for it, in a process of its own.
+The models run in an environment of their own: a folder with a virtual environment's interpreter. Making one from a lock
+needs the network and half a minute, so the tests use this very interpreter for it, in a process of its own.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_everything_may_be_rejected_and_a_stated_share_fails(
     result = run(spark, plan(source, use))
     assert result["counts"] == {"in": 40, "scored": 0, "rejected": 40, "written": 0}
     limit = {"path": str(tmp_path / "rejects"), "max_share": 0.5}
-    with pytest.raises(WrongInput, match="rejects 40 of 40 rows, more than the share of 0.5"):
+    with pytest.raises(WrongInput, match=r"rejects 40 of 40 rows, more than the share of 0\.5"):
         run(spark, plan(source, use, execution="run-2", rejects=limit))
     assert (tmp_path / "rejects/execution=run-2").is_dir(), "the rejects are there to be looked at"
     assert not (tmp_path / "out/execution=run-2").exists()
@@ -134,13 +134,19 @@ def test_a_rerun_replaces_its_own_output_and_rejects(
     assert {p.name for p in (tmp_path / "rejects").iterdir()} == {"execution=run-2"}
 
 
+def mixed_schemas(path: Path) -> None:
+    path.mkdir()
+    pd.DataFrame({"x": [1.0]}).to_parquet(path / "a.parquet")
+    pd.DataFrame({"x": ["text"]}).to_parquet(path / "b.parquet")
+
+
 BROKEN_INPUT: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda p: None, "does not exist"),
     "an empty folder": (lambda p: p.mkdir(), "infer"),
     "no parquet": (lambda p: p.write_bytes(b"nothing of the kind" * 50), "cannot be read"),
     "an empty file": (lambda p: p.write_bytes(b""), "cannot be read"),
     "truncated": (lambda p: p.write_bytes(truncated(p)), "cannot be read"),
-    "mixed schemas": (lambda p: mixed(p), "cannot be read"),
+    "mixed schemas": (mixed_schemas, "cannot be read"),
     "other columns": (lambda p: pd.DataFrame({"y": [1.0]}).to_parquet(p), "needs the columns x"),
     "another type": (lambda p: pd.DataFrame({"x": [b"1"]}).to_parquet(p), "cast it in a sql node"),
 }
@@ -149,12 +155,6 @@ BROKEN_INPUT: dict[str, tuple[Callable[[Path], object], str]] = {
 def truncated(path: Path) -> bytes:
     pd.DataFrame({"x": [1.0] * 1000}).to_parquet(path)
     return path.read_bytes()[:-40]
-
-
-def mixed(path: Path) -> None:
-    path.mkdir()
-    pd.DataFrame({"x": [1.0]}).to_parquet(path / "a.parquet")
-    pd.DataFrame({"x": ["text"]}).to_parquet(path / "b.parquet")
 
 
 @pytest.mark.parametrize("kind", BROKEN_INPUT)
@@ -203,7 +203,10 @@ def test_other_formats_and_compression(spark: SparkSession, model: Make, plan: M
     [
         ("raise RuntimeError('no GPU')", "no GPU"),
         ("import nothing_of_that_name", "nothing_of_that_name"),
-        ("class CustomPreprocessor:\n    def predict(self, frame):\n        import os\n        os._exit(9)", "status 9"),
+        (
+            "class CustomPreprocessor:\n    def predict(self, frame):\n        import os\n        os._exit(9)",
+            "status 9",
+        ),
     ],
 )
 def test_a_model_that_does_not_load_or_dies_fails_the_job_with_its_sentence(

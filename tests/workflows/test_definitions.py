@@ -49,7 +49,7 @@ BAD = {
     "a node that takes itself": ("inputs: [cells]", "inputs: [cells, chosen]", "form a cycle"),
     "an input that writes": ("input: chosen", "input: out", "which writes"),
     "no write": ("  - {id: out, type: write, input: scored, path: out}\n", "", "No node writes"),
-    "no score": ("type: score, input: chosen, model: m", "type: sql, inputs: [chosen], sql: SELECT 1", "No node scores"),
+    "no score": ("type: score, input: chosen, model: m", "type: sql, inputs: [chosen], sql: SELECT 1", "No node scores"),  # noqa: E501  # one case a line
     "a node nobody takes": ("input: scored, path: out", "input: cells, path: out", "Nothing takes"),
     "an undeclared parameter": ("parameters: [{name: day, type: date, default: 2026-11-01}]\n", "", "not declared"),
     "an undeclared placeholder": ("path: cells.csv", "path: '${file}'", "'file', which is not declared"),

@@ -29,7 +29,7 @@ parameters:
   - {name: most, type: integer, default: 5}
 nodes:
   - {id: cells, type: read, format: csv, path: "${input}"}
-  - {id: chosen, type: sql, inputs: [cells], sql: "SELECT * FROM cells WHERE day = :day AND :all AND x < :most + :least"}
+  - {id: chosen, type: sql, inputs: [cells], sql: "SELECT * FROM cells WHERE day = :day AND :all AND x < :most + :least"}  # noqa: E501  # one case a line
   - {id: scored, type: score, input: chosen, model: m}
   - {id: out, type: write, input: scored, path: "out/${region}"}
 """
@@ -79,7 +79,9 @@ def test_wrong_parameters_are_refused(text: str, said: str) -> None:
     assert [problem.field for problem in refused.value.problems] == ["programParameters"]
 
 
-@pytest.mark.parametrize("region", ["../..", "..", ".hidden", "a/b", "*", "a,b", "{a,b}", "$HOME", "a b", "é", "", "a\\b"])
+@pytest.mark.parametrize(
+    "region", ["../..", "..", ".hidden", "a/b", "*", "a,b", "{a,b}", "$HOME", "a b", "é", "", "a\\b"]
+)
 def test_a_value_in_a_path_is_a_name_and_nothing_else(region: str) -> None:
     text = json.dumps({"day": "2026-11-02", "region": region})
     checked = request.check(SAMPLE, {"programParameters": text})
@@ -128,7 +130,7 @@ def values_with(day: str) -> Any:
     ("text", "found"),
     [
         ("", {}),
-        ("--conf spark.executor.memory=2g -c spark.task.cpus=2", {"spark.executor.memory": "2g", "spark.task.cpus": "2"}),
+        ("--conf spark.executor.memory=2g -c spark.task.cpus=2", {"spark.executor.memory": "2g", "spark.task.cpus": "2"}),  # noqa: E501  # one case a line
         ("--executor-memory 2g --num-executors=4", {"spark.executor.memory": "2g", "spark.executor.instances": "4"}),
         ('{"spark.sql.shuffle.partitions": 8, "spark.sql.ansi.enabled": false}',
          {"spark.sql.shuffle.partitions": "8", "spark.sql.ansi.enabled": "false"}),
@@ -141,7 +143,7 @@ def test_spark_settings_come_as_options_or_json(text: str, found: dict[str, str]
 REFUSED = [
     "spark.driver.extraJavaOptions=-javaagent:/tmp/x.jar", "spark.executor.extraJavaOptions=-Dx=y",
     "spark.driver.defaultJavaOptions=-agentpath:/x", "spark.driver.extraClassPath=/tmp", "spark.jars=http://evil/x.jar",
-    "spark.jars.packages=a:b:1", "spark.jars.ivySettings=/x", "spark.submit.pyFiles=/tmp/x.py", "spark.files=/etc/passwd",
+    "spark.jars.packages=a:b:1", "spark.jars.ivySettings=/x", "spark.submit.pyFiles=/tmp/x.py", "spark.files=/etc/passwd",  # noqa: E501  # one case a line
     "spark.archives=/x", "spark.plugins=evil.Plugin", "spark.extraListeners=evil.L", "spark.sql.extensions=evil.E",
     "spark.sql.queryExecutionListeners=evil.L", "spark.sql.catalog.x=evil.C", "spark.pyspark.python=/tmp/evil",
     "spark.pyspark.driver.python=/tmp/evil", "spark.driver.extraLibraryPath=/tmp", "spark.master=spark://evil:7077",
@@ -149,7 +151,7 @@ REFUSED = [
     "spark.shuffle.manager=evil", "spark.hadoop.fs.file.impl=evil", "spark.executorEnv.LD_PRELOAD=/x",
     "spark.yarn.appMasterEnv.X=y", "spark.kubernetes.container.image=evil", "spark.sql.warehouse.dir=/etc",
     "spark.eventLog.dir=/etc", "spark.local.dir=/etc", "spark.redaction.regex=x", "spark.python.daemon.module=evil",
-    "spark.python.worker.module=evil", "spark.worker.resource.x.discoveryScript=/x", "spark.driver.userClassPathFirst=true",
+    "spark.python.worker.module=evil", "spark.worker.resource.x.discoveryScript=/x", "spark.driver.userClassPathFirst=true",  # noqa: E501  # one case a line
     "spark.executor.plugins=e", "spark.metrics.conf=/x", "spark.ui.filters=evil", "spark.sql.optimizer.excludedRules=x",
     "spark.dynamicAllocation.x.class=e", "spark.log.structuredLogging.enabled=true", "spark.authenticate=false",
 ]  # fmt: skip
@@ -201,13 +203,15 @@ def test_jars_lie_where_they_may(home: Path) -> None:
     (home / "b.jar").touch()
     (home / "jars" / "link.jar").symlink_to(home / "b.jar")
     assert parse_lib_jars(f"a.jar, {home}/jars/a.jar,file://{home}/jars/a.jar") == [f"{home}/jars/a.jar"] * 3
-    for wrong in ("b.jar", f"{home}/b.jar", "../b.jar", "link.jar", "http://x/a.jar", "ivy://a:b:1", "string", "a.jar#x",
+    for wrong in ("b.jar", f"{home}/b.jar", "../b.jar", "link.jar", "http://x/a.jar", "ivy://a:b:1", "string", "a.jar#x",  # noqa: E501  # one case a line
                   f"hdfs://x{home}/jars/a.jar", f"file://host{home}/jars/a.jar"):  # fmt: skip
         with pytest.raises(UserError, match="libJars names"):
             parse_lib_jars(wrong)
 
 
-@pytest.mark.parametrize("text", ["nobody", "a@b\nBcc: c@d", "a@b\r", "a@b, <x>", "@b", "a@", "a@b c@d", ",".join(["a@b.c"] * 51)])
+@pytest.mark.parametrize(
+    "text", ["nobody", "a@b\nBcc: c@d", "a@b\r", "a@b, <x>", "@b", "a@", "a@b c@d", ",".join(["a@b.c"] * 51)]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         request.parse_emails("emailOnSuccess", text)

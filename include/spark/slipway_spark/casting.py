@@ -101,7 +101,9 @@ def _boolean(column: pa.Array, name: str) -> tuple[Array, Array | None]:
 def _datetime(column: pa.Array, name: str) -> tuple[Array, Array | None]:
     series = column.to_pandas()
     there = series.notna().to_numpy()
-    times = pd.to_datetime(series, errors="coerce", utc=True).dt.tz_localize(None)
+    times = pd.to_datetime(
+        series, errors="coerce", utc=True, format="ISO8601" if pa.types.is_string(column.type) else None
+    ).dt.tz_localize(None)
     return times.to_numpy(dtype="datetime64[ns]"), _reasons(times.isna().to_numpy() & there, name, "a date or time")
 
 

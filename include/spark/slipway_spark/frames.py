@@ -144,11 +144,18 @@ class Frames:
     ) -> DataFrame:
         """Return the good rows, and remember how to get the others."""
         counted = Observation(f"{node}-{len(self.rejecting)}")
-        observed = frame.observe(counted, F.count(F.lit(1)).alias("rows"), F.count(reason).alias("rejected"))
         hidden = {REASON, _RESULT, _CORRUPT}
-        whole = F.to_json(F.struct(*(F.col(f"`{name}`") for name in frame.columns if name not in hidden)))
+        columns = [F.col(f"`{name}`") for name in frame.columns if name not in hidden]
+        metrics = [F.count(F.lit(1)).alias("rows"), F.count(reason).alias("rejected")]
+        whole = F.to_json(F.struct(*columns))
+        if raw is not None:
+            # Spark parses only the columns that are used, and so would find only their mistakes: use all of them.
+            names = ", ".join(f"`{name}`" for name in frame.columns if name not in hidden)
+            metrics.append(F.expr(f"count({names})").alias("whole"))
+            whole = F.coalesce(raw, whole)
+        observed = frame.observe(counted, *metrics)
         rejects = frame.filter(reason.isNotNull()).select(
-            F.lit(node).alias("node"), reason.alias(REASON), (whole if raw is None else raw).alias("row")
+            F.lit(node).alias("node"), reason.alias(REASON), whole.alias("row")
         )
         self.rejecting.append(Rejecting(node, counted, rejects))
         return observed.filter(reason.isNull()).select(*(F.col(f"`{name}`") for name in kept), *more)
@@ -161,7 +168,7 @@ def _inputs(node: dict[str, Any]) -> list[str]:
 def _schema(text: str, spark: SparkSession) -> StructType:
     """Read a schema in SQL's own words, such as `id BIGINT, day DATE`."""
     if hasattr(spark, "_jsparkSession"):
-        return cast(StructType, StructType.fromDDL(text))
+        return cast("StructType", StructType.fromDDL(text))
     return spark.createDataFrame([], text).schema  # a Connect client asks its server
 
 

@@ -86,7 +86,11 @@ def parse_lib_jars(text: str | None) -> list[str]:
 def _jar(entry: str) -> str:
     roots = [Path(root).resolve() for root in settings.spark_jar_dirs()]
     parts = urlsplit(entry)
-    path = Path(unquote(parts.path)) if parts.scheme in {"", "file"} and not (parts.netloc or parts.fragment or parts.query) else None
+    path = (
+        Path(unquote(parts.path))
+        if parts.scheme in {"", "file"} and not (parts.netloc or parts.fragment or parts.query)
+        else None
+    )
     if path is not None and path.suffix == ".jar":
         candidates = [path] if path.is_absolute() else [root / path for root in roots]
         for candidate in candidates:

@@ -26,13 +26,13 @@ with DAG(
         "auth": Param(
             "none",
             title="Authentication",
-            description="`token`: the endpoint asks for a bearer token of its own.",
+            description_md="`token`: the endpoint asks for a bearer token of its own.",
             enum=["none", "token"],
         ),
         "workers": Param(
             1,
             title="Workers",
-            description="Processes that serve the endpoint.",
+            description_md="Processes that serve the endpoint.",
             type="integer",
             minimum=1,
             maximum=64,

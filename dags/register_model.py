@@ -24,7 +24,7 @@ with DAG(
         "force": Param(
             False,
             title="Re-register",
-            description="Make a new version even if this bundle is registered already.",
+            description_md="Make a new version even if this bundle is registered already.",
             type="boolean",
         ),
     },

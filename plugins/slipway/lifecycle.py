@@ -25,10 +25,10 @@ DAG_DEFAULTS: dict[str, Any] = {
 
 
 def text_param(title: str, description: str, *, required: bool = False) -> Param:
-    """Return a text field; an optional one may be left empty."""
+    """Return a text field with Markdown for its help; an optional one may be left empty."""
     if required:
-        return Param(title=title, description=description, type="string", minLength=1)
-    return Param(None, title=title, description=description, type=["null", "string"])
+        return Param(title=title, description_md=description, type="string", minLength=1)
+    return Param(None, title=title, description_md=description, type=["null", "string"])
 
 
 def model_param() -> Param:
@@ -38,12 +38,7 @@ def model_param() -> Param:
 
 def version_param() -> Param:
     """The version to deploy."""
-    return Param(
-        None,
-        title="Version",
-        description="Its version, such as `3`. Empty, with no alias: the newest.",
-        type=["null", "string", "integer"],
-    )
+    return text_param("Version", "Its version, such as `3`. Empty, with no alias: the newest.")
 
 
 def alias_param() -> Param:

@@ -44,13 +44,12 @@ def test_parsing_imports_nothing_heavy(path: Path, tmp_path: Path) -> None:
 
 def test_every_dag_is_one_file_of_its_name_with_typed_params(tmp_path: Path) -> None:
     code = """
-import sys, json
+import json, sys
 sys.path.insert(0, sys.argv[1])
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(sys.argv[2], include_examples=False)
-print(json.dumps({"errors": bag.import_errors, "dags": {
-    d.dag_id: [d.fileloc, {k: p.schema for k, p in d.params.items_raw()} if hasattr(d.params, "items_raw") else
-               {k: d.params.get_param(k).schema for k in d.params}] for d in bag.dags.values()}}))
+bag = DagBag(sys.argv[2])
+dags = {d.dag_id: [d.fileloc, {k: d.params.get_param(k).schema for k in d.params}] for d in bag.dags.values()}
+print(json.dumps({"errors": bag.import_errors, "dags": dags}))
 """
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "false"}
     run = subprocess.run(
@@ -66,4 +65,4 @@ print(json.dumps({"errors": bag.import_errors, "dags": {
         for name, schema in params.items():
             assert "type" in schema or "enum" in schema, f"{dag_id}.{name}: the form cannot draw it"
             assert schema.get("title"), f"{dag_id}.{name}: no title"
-            assert schema.get("description"), f"{dag_id}.{name}: no help"
+            assert schema.get("description_md"), f"{dag_id}.{name}: no help"

@@ -65,6 +65,41 @@ def test_a_pooled_connection_that_has_died_costs_nobody_a_request(door: Door) ->
     assert len(door.backend.seen) == 100
 
 
+def test_a_full_backlog_is_waited_for(open_door: Callable[[Limits], Door]) -> None:
+    door = open_door(Limits())
+    path = str(door.folder / "busy.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        door.loop.call_soon_threadsafe(door.upstream.up, path, 32)
+        clients = [Client(door.port).send(b"GET /endpoints/e/x HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(12)]
+        time.sleep(0.2)
+        threads = []
+        for _ in clients:
+            connection, _ = listener.accept()
+            threads.append(threading.Thread(target=_answer_once, args=(connection,)))
+            threads[-1].start()
+        assert [client.read().status for client in clients] == [200] * len(clients)
+        for client in clients:
+            client.socket.close()
+        for thread in threads:
+            thread.join()
+
+
+def _answer_once(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+def test_a_large_body_never_meets_a_dead_connection(door: Door) -> None:
+    body = bytes(200_000)
+    with Client(door.port) as client:
+        for _ in range(30):
+            assert client.ask("/endpoints/e/close-after").status == 200
+            assert client.ask("/endpoints/e/x", "POST", body=body).json["length"] == len(body)
+
+
 def test_a_refusal_before_the_body_is_read_reaches_the_client(door: Door) -> None:
     with Client(door.port) as client:
         client.send(b"POST /endpoints/e/refuse-early HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
@@ -154,12 +189,24 @@ def test_a_switch_breaks_no_connection_and_loses_no_request(open_door: Callable[
     assert candidate.json["server"] == "v2"
 
 
+def _trickle(client: Client) -> None:
+    for _ in range(80):
+        client.send(b"X: y\r\n")
+        time.sleep(0.05)
+
+
 def test_time_limits(open_door: Callable[[Limits], Door]) -> None:
     door = open_door(Limits(keep_alive_seconds=0.5, client_seconds=0.5, answer_seconds=1.0))
-    with Client(door.port) as slow, Client(door.port) as idle, Client(door.port) as partial, Client(door.port) as body:
+    with (
+        Client(door.port) as slow, Client(door.port) as idle, Client(door.port) as partial, Client(door.port) as body,
+        Client(door.port) as trickling,
+    ):  # fmt: skip
+        trickling.send(b"GET /endpoints/e/x HTTP/1.1\r\n")
         slow.send(b"GET /endpoints/e/sleep?s=5 HTTP/1.1\r\nHost: x\r\n\r\n")
         partial.send(b"GET /endpoints/e/x HTTP/1.1\r\nHo")
         body.send(b"POST /endpoints/e/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        with pytest.raises(ConnectionError):
+            _trickle(trickling)
         assert slow.read().status == 504
         assert idle.closed()
         assert partial.closed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +74,31 @@ def test_a_request_in_flight_outlives_a_switch(host: HostProcess, models: ModelM
         assert alive([pid])
         assert slow.result().json() == {"predictions": ["1"]}
     until(lambda: not alive([pid]), 10)
+
+
+def test_a_drain_has_an_end(make_host: Callable[..., HostProcess], models: ModelMaker) -> None:
+    host = make_host(drain_seconds=0.5, stop_seconds=0.5)
+    host.deploy("e", "v1", models.make("1"))
+    pid = host.deployment("e", "v1")["pid"]
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(host.score, "e", do="sleep", s=20)
+        until(lambda: host.deployment("e", "v1")["in_flight"] == 1, 5)
+        host.deploy("e", "v2", models.make("2"))
+        until(lambda: not alive([pid]), 5)
+        assert slow.result().status_code == 503
+
+
+def test_a_scoring_server_has_limits_and_a_group_of_its_own(
+    make_host: Callable[..., HostProcess], models: ModelMaker
+) -> None:
+    host = make_host(server_memory_bytes=4 * 1024**3, server_open_files=512)
+    host.deploy("e", "v1", models.make("1"))
+    pid = host.deployment("e", "v1")["pid"]
+    limits = {line[:25].strip(): line[25:].split() for line in Path(f"/proc/{pid}/limits").read_text().splitlines()}
+    assert limits["Max data size"][:2] == [str(4 * 1024**3)] * 2
+    assert limits["Max open files"][:2] == ["512", "512"]
+    assert limits["Max core file size"][0] == "0"
+    assert os.getpgid(pid) == os.getsid(pid) == pid
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from slipway_model_host.config import Config, read_config
+from slipway_model_host.deployment import Host
+from slipway_model_host.endpoints import Endpoints
+from slipway_model_host.fetch import Models
+from slipway_model_host.frontdoor.routing import Routes
 from slipway_model_host.logs import TAIL_LINES, LogFile, last_words
+from slipway_model_host.process import Guard
 from slipway_model_host.records import DeploymentRecord, EndpointRecord, Spec
 from slipway_model_host.store import Store, admin_token, write_atomic
 from slipway_model_host.supervisor import Backoff
@@ -128,3 +133,25 @@ def test_backoff_doubles_to_its_cap_and_forgets_after_a_stable_run() -> None:
     for pause, expected in zip(pauses, (1, 2, 4, 8, 8, 8), strict=True):
         assert expected * 0.75 <= pause <= expected * 1.25
     assert backoff.pause(61) <= 1.25
+
+
+def test_a_change_that_cannot_be_saved_is_undone(tmp_path: Path) -> None:
+    """A full disk, made by a folder where the file would be: what is in memory stays what is on disk."""
+    store = Store(tmp_path)
+    store.open()
+    (tmp_path / "endpoints" / "e.json").mkdir()
+    (tmp_path / "endpoints" / "e.json" / "in the way").touch()
+    routes = Routes()
+    guard = Guard()
+    config = Config(home=tmp_path)
+    host = Host(config, store, Models(config, store, guard), guard, tmp_path, "http://x", asyncio.Semaphore())
+
+    async def work() -> None:
+        endpoints = Endpoints(host, routes)
+        with pytest.raises(OSError, match="directory"):
+            await endpoints.put("e", "v1", Spec.model_validate(SPEC))
+        assert endpoints.views() == []
+        assert not routes
+
+    asyncio.run(work())
+    store.close()

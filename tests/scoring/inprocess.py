@@ -1,4 +1,4 @@
-"""Ask the application without a socket: the same App object that a worker runs, behind a stand-in for Granian's wire."""
+"""Ask the application without a socket: the App object that a worker runs, behind a stand-in for Granian's wire."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import uvloop
+
 from slipway_scoring.loaders import load
 from slipway_scoring.logs import RequestLog
 from slipway_scoring.scoreboard import Scoreboard

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slipway_scoring.bundle_pyfunc
 import yaml
+
+import slipway_scoring.bundle_pyfunc
 
 IRIS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 IRIS_ROW = [5.1, 3.5, 1.4, 0.2]
@@ -61,6 +62,7 @@ MIXED_CODE = """
 """
 FAULTY_CODE = """
     import os
+    import signal
     import time
 
     class CustomPreprocessor:
@@ -73,6 +75,8 @@ FAULTY_CODE = """
                 if deed == "spin":
                     while True:
                         pass
+                if deed == "cling":
+                    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
                 time.sleep(seconds)
             return frame["seconds"].to_numpy()
 """

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from slipway_scoring.codecs.negotiation import ARROW, PARQUET
 
+from slipway_scoring.codecs.negotiation import ARROW, PARQUET
 from tests.scoring.inprocess import InProcess
 from tests.scoring.models import IRIS, IRIS_ROW, MIXED_ROW
 

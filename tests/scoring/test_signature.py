@@ -12,10 +12,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.types import Schema as MlflowSchema
+
 from slipway_scoring import enforce
 from slipway_scoring.errors import BadPayload
 from slipway_scoring.schema import Signature
-
 from tests.scoring import models
 from tests.scoring.inprocess import InProcess
 from tests.scoring.models import IRIS, IRIS_ROW, MIXED_ROW

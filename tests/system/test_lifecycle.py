@@ -57,7 +57,7 @@ def test_a_model_without_a_sample_is_deployed_and_scores(deployed: dict[str, dic
 
     wine = load_wine(as_frame=True)
     rows = wine.data.iloc[[0, 60, 150]]
-    split = {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
+    split = {"columns": [name.replace("/", "_") for name in rows.columns], "data": rows.to_numpy().tolist()}
     assert len(score(deployed["wine-no-sample"]["url"], split)) == 3
 
 

@@ -12,13 +12,12 @@ import shutil
 import time
 from pathlib import Path
 
+from .environment import MARKER
+
 _log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TRASH = ".trash-"
-# The protocol of `slipway_scoring environment`: the marker's mtime says when an environment was last asked for, and
-# whoever makes one holds the lock file.
-_MARKER = ".slipway-complete"
 
 
 def collect_environments(root: Path, used: set[str], age: float) -> list[str]:
@@ -31,17 +30,18 @@ def collect_environments(root: Path, used: set[str], age: float) -> list[str]:
         return []
     for digest in used:
         with contextlib.suppress(FileNotFoundError):
-            os.utime(root / digest / _MARKER)
+            os.utime(root / digest / MARKER)
     removed = []
     for folder in root.iterdir():
-        if not _DIGEST.fullmatch(folder.name) or folder.name in used or _age(folder / _MARKER) <= age:
+        if not _DIGEST.fullmatch(folder.name) or folder.name in used or _age(folder / MARKER) <= age:
             continue
+        # Whoever makes an environment holds this lock.
         with (root / f".{folder.name}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if _remove(folder, age, _MARKER):
+            if _remove(folder, age, MARKER):
                 removed.append(folder.name)
     _remove_leftovers(root, _TRASH, 0)
     return removed

@@ -22,66 +22,85 @@ _ENVIRONMENT_ONLY = {"admin_token"}
 class Config(BaseModel):
     """The host's settings; times in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    home: Annotated[Path, Field(description="folder of the host's state, models, logs and sockets; one host each")]
-    host: Annotated[str, Field(description="address that the front door listens on")] = "127.0.0.1"
-    port: Annotated[_Port, Field(description="port of the front door; 0: any free one")] = 8700
-    admin_host: Annotated[str, Field(description="address that the admin API listens on")] = "127.0.0.1"
-    admin_port: Annotated[_Port, Field(description="port of the admin API; 0: any free one")] = 8701
-    admin_token: Annotated[str | None, Field(min_length=16, description="bearer token of the admin API")] = None
-    admin_token_file: Annotated[
-        Path | None, Field(description="file of that token, made (0600) if missing; default: HOME/admin.token")
-    ] = None
-    public_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$", description="base URL that clients use")
-    ] = None
-    scoring_home: Annotated[Path, Field(description="folder that holds the package slipway_scoring")] = (
-        Path(__file__).resolve().parents[2] / "scoring"
-    )
-    environments_dir: Annotated[
-        Path | None, Field(description="folder of the virtual environments; default: HOME/environments")
-    ] = None
-    tracking_uri: Annotated[
-        str | None, Field(description="MLflow server of `mlflow-artifacts:` URIs; default: MLFLOW_TRACKING_URI")
-    ] = None
-    pass_env: Annotated[
-        str, Field(description="comma-separated names of variables that scoring servers get from the host's own")
-    ] = ""
-    lease_seconds: Annotated[_Seconds, Field(description="a candidate not made live within this time is removed")] = (
-        1800.0
-    )
-    drain_seconds: Annotated[_Seconds, Field(description="what is in flight at a switch has this long to end")] = 30.0
-    stop_seconds: Annotated[_Seconds, Field(description="from SIGTERM to SIGKILL for a scoring server")] = 10.0
-    start_seconds: Annotated[_Seconds, Field(description="a scoring server must be ready after this")] = 120.0
-    environment_seconds: Annotated[_Seconds, Field(description="making an environment may take this long")] = 900.0
-    fetch_seconds: Annotated[_Seconds, Field(description="fetching a model's files may take this long")] = 1800.0
-    health_interval_seconds: Annotated[_Seconds, Field(description="pause between health checks")] = 5.0
-    health_timeout_seconds: Annotated[_Seconds, Field(description="a health check fails after this")] = 5.0
-    health_failures: Annotated[_Count, Field(description="failed checks in a row until a server is killed")] = 3
-    backoff_seconds: Annotated[_Seconds, Field(description="first pause before a restart; doubles each time")] = 0.5
-    backoff_max_seconds: Annotated[_Seconds, Field(description="longest pause before a restart")] = 60.0
-    stable_seconds: Annotated[_Seconds, Field(description="a server up this long starts again at the first pause")] = (
-        60.0
-    )
-    collect_after_seconds: Annotated[
-        _Seconds, Field(description="unused environments and models older than this are removed")
-    ] = 7 * 86400.0
-    collect_interval_seconds: Annotated[_Seconds, Field(description="pause between two collections")] = 3600.0
-    log_bytes: Annotated[_Count, Field(description="size at which a scoring server's log is rotated")] = 10 * 1024**2
-    log_files: Annotated[_Count, Field(description="rotated logs kept for each deployment")] = 3
-    server_memory_bytes: Annotated[
-        int | None, Field(ge=1, description="limit of each server process's private memory (RLIMIT_DATA)")
-    ] = None
-    server_open_files: Annotated[int | None, Field(ge=64, description="limit of its open files (RLIMIT_NOFILE)")] = None
-    server_connections: Annotated[_Count, Field(description="connections to one server; more requests queue")] = 256
-    client_connections: Annotated[_Count, Field(description="clients connected at a time; more get 503")] = 8192
-    replay_bytes: Annotated[_Count, Field(description="bodies up to this are held, and sent again if need be")] = 65536
-    keep_alive_seconds: Annotated[_Seconds, Field(description="an idle client connection is closed after this")] = 75.0
-    client_seconds: Annotated[_Seconds, Field(description="a client that stalls is cut off after this")] = 60.0
-    answer_seconds: Annotated[_Seconds, Field(description="a server must go on answering within this; else 504")] = (
-        300.0
-    )
+    home: Path
+    """folder of the host's state, models, logs and sockets; one host each"""
+    host: str = "127.0.0.1"
+    """address that the front door listens on"""
+    port: _Port = 8700
+    """port of the front door; 0: any free one"""
+    admin_host: str = "127.0.0.1"
+    """address that the admin API listens on"""
+    admin_port: _Port = 8701
+    """port of the admin API; 0: any free one"""
+    admin_token: Annotated[str | None, Field(min_length=16)] = None
+    """bearer token of the admin API; only in the environment"""
+    admin_token_file: Path | None = None
+    """file of that token, made (0600) if missing; default: `HOME/admin.token`"""
+    public_url: Annotated[str | None, Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")] = None
+    """base URL that clients use; default: `http://HOST:PORT`"""
+    scoring_home: Path = Path(__file__).resolve().parents[2] / "scoring"
+    """folder that holds the package `slipway_scoring`"""
+    environments_dir: Path | None = None
+    """folder of the virtual environments, which others may share; default: `HOME/environments`"""
+    tracking_uri: str | None = None
+    """MLflow server of `mlflow-artifacts:` URIs; default: `MLFLOW_TRACKING_URI`"""
+    pass_env: str = ""
+    """comma-separated names of variables that scoring servers get from the host's own"""
+
+    lease_seconds: _Seconds = 1800.0
+    """a candidate not made live within this time is removed"""
+    drain_seconds: _Seconds = 30.0
+    """what is in flight at a switch has this long to end"""
+    stop_seconds: _Seconds = 10.0
+    """from SIGTERM to SIGKILL for a scoring server"""
+    start_seconds: _Seconds = 120.0
+    """a scoring server must be ready after this"""
+    environment_seconds: _Seconds = 900.0
+    """making an environment may take this long"""
+    fetch_seconds: _Seconds = 1800.0
+    """fetching a model's files may take this long"""
+
+    health_interval_seconds: _Seconds = 5.0
+    """pause between health checks"""
+    health_timeout_seconds: _Seconds = 5.0
+    """a health check fails after this"""
+    health_failures: _Count = 3
+    """failed checks in a row until a server is killed"""
+    backoff_seconds: _Seconds = 0.5
+    """first pause before a restart; it doubles each time"""
+    backoff_max_seconds: _Seconds = 60.0
+    """longest pause before a restart"""
+    stable_seconds: _Seconds = 60.0
+    """a server that was up this long starts again after the first pause"""
+
+    collect_after_seconds: _Seconds = 7 * 86400.0
+    """unused environments, models and logs older than this are removed"""
+    collect_interval_seconds: _Seconds = 3600.0
+    """pause between two collections"""
+    log_bytes: _Count = 10 * 1024**2
+    """size at which a scoring server's log is rotated"""
+    log_files: _Count = 3
+    """rotated logs kept for each deployment"""
+
+    server_memory_bytes: _Count | None = None
+    """limit of each server process's private memory (RLIMIT_DATA)"""
+    server_open_files: _Count | None = None
+    """limit of its open files (RLIMIT_NOFILE)"""
+    server_connections: _Count = 256
+    """connections to one server; more requests queue"""
+
+    client_connections: _Count = 8192
+    """clients connected at a time; more get 503"""
+    replay_bytes: _Count = 65536
+    """bodies up to this are held, and sent again if need be"""
+    keep_alive_seconds: _Seconds = 75.0
+    """an idle client connection is closed after this"""
+    client_seconds: _Seconds = 60.0
+    """a client that stalls is cut off after this"""
+    answer_seconds: _Seconds = 300.0
+    """a scoring server must go on answering within this; else 504"""
 
     @field_validator("home", "environments_dir", "scoring_home", "admin_token_file")
     @classmethod

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .process import Guard
 from .records import PENDING, DeploymentRecord, EndpointRecord, State
 from .store import Store, deployment_folder
 from .supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
 
 _sequence = itertools.count(1)
 
@@ -68,6 +71,8 @@ class Deployment:
 
     def set_state(self, state: State, error: str | None = None) -> None:
         """Enter a state, and wake whoever waits for that."""
+        if state != self.record.state:
+            _log.info("%s/%s: %s%s", self._endpoint.name, self.record.id, state, f": {error}" if error else "")
         self.record.state = state
         self.record.error = error
         self._changed.set()
@@ -96,7 +101,7 @@ class Deployment:
 
         self._supervisor = Supervisor(
             config, self._host.guard, self.upstream, log, starts=self._host.starts, socket_path=self._socket_path,
-            prepare=prepare, keep=lambda: record.state == "live", came_up=self._came_up,
+            prepare=prepare, keep=lambda: self._endpoint.live == record.id, came_up=self._came_up,
         )  # fmt: skip
         self._task = asyncio.create_task(self._run(self._supervisor, log))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+from collections.abc import AsyncIterator
 from typing import Any
 
 from .deployment import Deployment, Host
@@ -19,7 +21,9 @@ class Endpoint:
         self.lock = asyncio.Lock()
         self._host = host
         self._routes = routes
-        self.deployments = {name: Deployment(host, record, found) for name, found in record.deployments.items()}
+        self.deployments: dict[str, Deployment] = {
+            name: Deployment(host, record, found) for name, found in record.deployments.items()
+        }
 
     def route(self) -> None:
         """Let the front door know the present deployments; no request can see a part of this."""
@@ -46,12 +50,24 @@ class Endpoint:
         del self.record.deployments[name]
         return self.deployments.pop(name)
 
-    async def save(self) -> None:
-        """Bring the record to disk; an endpoint with no deployment is none."""
-        if self.record.deployments:
-            await self._host.store.save(self.record)
-        else:
-            await self._host.store.remove(self.record.name)
+    def make_live(self, name: str) -> None:
+        """Let requests go to a deployment from the next `route` on; `previous` is the one before."""
+        self.record.live, self.record.previous = name, self.record.live
+
+    @contextlib.asynccontextmanager
+    async def saving(self) -> AsyncIterator[None]:
+        """Bring the changes made in this block to disk; undo them if that fails. No deployment left: no endpoint."""
+        record = self.record
+        before = record.live, record.previous, record.token, dict(record.deployments), dict(self.deployments)
+        try:
+            yield
+            if record.deployments:
+                await self._host.store.save(record)
+            else:
+                await self._host.store.remove(record.name)
+        except BaseException:
+            record.live, record.previous, record.token, record.deployments, self.deployments = before
+            raise
 
     def view(self) -> dict[str, Any]:
         """The endpoint as the admin API shows it."""

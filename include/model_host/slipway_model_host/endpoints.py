@@ -34,7 +34,11 @@ class Endpoints:
             endpoint = self._endpoints[record.name] = Endpoint(self._host, self._routes, record)
             endpoint.route()
             for deployment in endpoint.deployments.values():
-                if deployment.state in {"draining", "stopped"}:
+                # The host may have been killed between a switch and what follows from it.
+                if deployment.record.id == record.live:
+                    deployment.set_state("live")
+                    deployment.begin()
+                elif deployment.state in {"live", "draining", "stopped"}:
                     deployment.set_state("stopped")
                 elif not deployment.failed:
                     deployment.begin()
@@ -106,15 +110,8 @@ class Endpoints:
                     )
             if found is not None:
                 await found.retired()
-                previous = endpoint.record.previous
-                endpoint.forget(deployment)
-                endpoint.record.previous = previous
-            found = endpoint.add(DeploymentRecord(id=deployment, spec=spec))
-            try:
-                await endpoint.save()
-            except OSError:
-                endpoint.forget(deployment)
-                raise
+            async with endpoint.saving():
+                found = endpoint.add(DeploymentRecord(id=deployment, spec=spec))
             found.begin()
             endpoint.route()
             return found, True
@@ -137,19 +134,16 @@ class Endpoints:
                 raise conflict(f"Deployment '{deployment}' of endpoint '{name}' is {target.state}{reason}")
             before = endpoint.deployments.get(record.live or "")
             oldest = endpoint.deployments.get(record.previous or "")
-            record.live, record.previous = deployment, record.live
-            target.set_state("live")
-            if before is not None:
-                before.set_state("draining")
-            if oldest is not None and oldest is not target:
-                endpoint.forget(oldest.record.id)
             # On disk first: after a crash between the two, what the client was told is what runs.
-            await endpoint.save()
+            async with endpoint.saving():
+                if oldest is not None and oldest is not target:
+                    endpoint.forget(oldest.record.id)
+                endpoint.make_live(deployment)
+            target.set_state("live")
             endpoint.route()
-            if before is not None:
-                before.drain()
-            if oldest is not None and oldest is not target:
-                oldest.drain()
+            for leaving in (before, oldest):
+                if leaving is not None and leaving is not target:
+                    leaving.drain()
             return endpoint
 
     async def _revive(self, target: Deployment) -> None:
@@ -173,9 +167,9 @@ class Endpoints:
                     f"Deployment '{deployment}' is live on endpoint '{name}'; "
                     "switch to another first, or delete the endpoint."
                 )
-            endpoint.forget(deployment)
+            async with endpoint.saving():
+                endpoint.forget(deployment)
             endpoint.route()
-            await endpoint.save()
             gone.drain()
         await gone.retired()
 
@@ -187,10 +181,10 @@ class Endpoints:
         """
         async with self._changing(name) as endpoint:
             self.get(name)
-            endpoint.record.live = None
-            gone = [endpoint.forget(deployment) for deployment in list(endpoint.deployments)]
+            async with endpoint.saving():
+                endpoint.record.live = None
+                gone = [endpoint.forget(deployment) for deployment in list(endpoint.deployments)]
             endpoint.route()
-            await endpoint.save()
             for deployment in gone:
                 deployment.drain()
         await asyncio.gather(*(deployment.retired() for deployment in gone))

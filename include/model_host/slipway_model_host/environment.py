@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import sys
@@ -14,6 +15,9 @@ from .errors import DeploymentFailure
 from .logs import LogFile, last_words
 from .process import ChildProcess, Guard
 from .records import Spec
+
+# The protocol of `slipway_scoring environment`: this file is written last, its mtime says when somebody last asked.
+MARKER = ".slipway-complete"
 
 # Everything else of the host's environment (tokens, cloud credentials, proxies) stays out of user code.
 _PASSED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -48,6 +52,11 @@ async def ensure_environment(config: Config, model_dir: Path, digest: str, log: 
             f"The model's lock has the digest {found[:12]}…, and {digest[:12]}… was asked for; deploy with the "
             "lock_digest of its slipway/manifest.json."
         )
+    environment = config.environments / digest
+    with contextlib.suppress(FileNotFoundError):
+        # The command would do no more than this, and take the time in which a Python starts.
+        os.utime(environment / MARKER)
+        return environment
     command = [sys.executable, "-m", "slipway_scoring", "environment", "--lock", str(lock)]
     variables = environment_for_tools() | {"PYTHONPATH": str(config.scoring_home)}
     variables.pop("VIRTUAL_ENV", None)
@@ -64,7 +73,6 @@ async def ensure_environment(config: Config, model_dir: Path, digest: str, log: 
         await process.stop(0)
     if code != 0:
         raise DeploymentFailure(f"The environment cannot be made: {last_words(log.tail)}")
-    environment = config.environments / digest
     if not (environment / "bin" / "python").exists():
         raise DeploymentFailure(f"The environment {environment} has no bin/python; remove that folder, deploy again.")
     return environment

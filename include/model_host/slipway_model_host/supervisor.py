@@ -108,6 +108,7 @@ class Supervisor:
                 trouble = "The model host failed on the scoring server; see the host's own log."
             self.trouble = trouble
             self._log.note(trouble)
+            _log.warning("%s: %s", self._upstream.deployment.decode(), trouble)
             if not self._keep():
                 raise DeploymentFailure(trouble)
             pause = backoff.pause(time.monotonic() - began)

@@ -14,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from slipway_scoring.errors import Overloaded, TimedOut
+from slipway_scoring.interrupt import Alarm, Interrupted
 from slipway_scoring.model import BatchPolicy
 from slipway_scoring.payload import Payload
 
@@ -28,6 +30,7 @@ INLINE_SECONDS = 0.005
 _SMALL_ROWS = 64
 _WEIGHT = 0.2
 _EXPIRY_TICK = 0.05
+_TOO_LONG = "The prediction took longer than the time limit: send fewer rows."
 
 Predict = Callable[[Sequence[Payload], Mapping[str, Any] | None], Any]
 
@@ -75,6 +78,7 @@ class Batcher:
         self._patience: asyncio.Handle | None = None
         self._approaching = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._alarm = Alarm()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -148,7 +152,11 @@ class Batcher:
         self._running, self._running_since = jobs, now
         rows = sum(job.payload.rows for job in jobs)
         if self._pace.expected(rows) <= INLINE_SECONDS:
-            self._finish(jobs, *self._work(jobs))
+            try:
+                outcomes, seconds = self._alarm.run(jobs[0].deadline - now, partial(self._work, jobs))
+            except Interrupted:
+                outcomes, seconds = [TimedOut(_TOO_LONG)] * len(jobs), time.monotonic() - now
+            self._finish(jobs, outcomes, seconds)
         else:
             self._loop.call_later(_EXPIRY_TICK, self._expire_overdue)
             work = self._loop.run_in_executor(self._thread, self._work, jobs)
@@ -229,7 +237,7 @@ class Batcher:
 
 def _expire(job: Job) -> None:
     if not job.future.done():
-        job.future.set_exception(TimedOut("The prediction took longer than the time limit: send fewer rows."))
+        job.future.set_exception(TimedOut(_TOO_LONG))
 
 
 class Pace:

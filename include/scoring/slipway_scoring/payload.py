@@ -109,9 +109,13 @@ class Columns:
 
 @dataclass(slots=True, frozen=True)
 class Frame:
-    """A table with something unusual in it: nested values, pandas' own dtypes, an index."""
+    """A table with something unusual in it: nested values, pandas' own dtypes, an index.
+
+    `alone` keeps it apart: pandas treats a column of mixed objects as a whole, so company would change its meaning.
+    """
 
     frame: pd.DataFrame
+    alone: bool = False
 
     @property
     def rows(self) -> int:
@@ -120,8 +124,8 @@ class Frame:
 
     @property
     def layout(self) -> Hashable | None:
-        """Names and dtypes; none if the client gave an index, which a joined frame would lose."""
-        if not isinstance(self.frame.index, pd.RangeIndex):
+        """Names and dtypes; none if it is to stay alone, or has an index that would get lost."""
+        if self.alone or not isinstance(self.frame.index, pd.RangeIndex):
             return None
         return (tuple(self.frame.columns), *self.frame.dtypes)
 

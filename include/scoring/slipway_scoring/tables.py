@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_object_dtype
 
 from slipway_scoring import enforce
 from slipway_scoring.errors import BadPayload
@@ -22,6 +23,7 @@ Rows = Sequence[Any]
 MAX_DEPTH = 64
 _SURPRISES = (KeyError, TypeError, ValueError, OverflowError, IndexError)
 _KNOWN_ORDERS = 64
+_PLAIN_OBJECTS = {"string", "empty"}
 
 
 class TableReader:
@@ -97,7 +99,7 @@ class TableReader:
     def frame(self, frame: pd.DataFrame, *, typed: bool) -> Payload:
         """A pandas table; `typed` says that its format (Arrow, Parquet, CSV) gave the columns their types."""
         if self._schema is None:
-            return Frame(frame)
+            return _free_frame(frame)
         if self._schema.tensors:
             return Tensors(enforce.tensors_of_frame(frame, self._schema))
         enforced = (enforce.enforce_frame if typed else enforce.cast_frame)(frame, self._schema)
@@ -124,7 +126,7 @@ class TableReader:
                 return Tensors({str(name): _free_array(value) for name, value in values.items()})
             return self.columns(values)
         if isinstance(values, list) and values and isinstance(values[0], Mapping):
-            return self.records(values) if self._schema is not None else Frame(_make_frame(values, None, None))
+            return self.records(values)
         if self._schema is None:
             return Tensors(_free_array(values)) if isinstance(values, list) else Opaque(values)
         rows = values if isinstance(values, list) else [values]
@@ -134,13 +136,15 @@ class TableReader:
 
     def compact(self, frame: pd.DataFrame) -> Payload:
         """An enforced frame as flat arrays where that loses nothing, so that it can be joined cheaply."""
+        odd = any(_is_odd(frame[column.name], column) for column in self._columns if column.name in frame)
         if (
-            self._names is None
+            odd
+            or self._names is None
             or len(frame.columns) != len(self._columns)
             or not isinstance(frame.index, pd.RangeIndex)
             or any(frame.dtypes.iloc[i] != c.type.dtype for i, c in enumerate(self._columns))
         ):
-            return Frame(frame)
+            return Frame(frame, alone=odd)
         if self._uniform is not None:
             return Block(self._names, np.ascontiguousarray(frame.to_numpy()))
         return Columns(self._names, [frame[name].to_numpy() for name in self._name_list])
@@ -219,6 +223,20 @@ def _make_frame(data: Rows, names: list[Any] | None, index: list[Any] | None) ->
         raise BadPayload(
             f"The rows do not make a table ({' '.join(str(error).split())[:200]}): send rows of one length."
         ) from error
+
+
+def _is_odd(values: pd.Series[Any], column: Column) -> bool:
+    """Whether a column holds objects of a type that its declaration leaves open."""
+    if column.type.kind == "any":
+        return True
+    objects = is_object_dtype(values.dtype) and column.type.kind in {"string", "boolean"}
+    return objects and infer_dtype(values, skipna=True) not in _PLAIN_OBJECTS
+
+
+def _free_frame(frame: pd.DataFrame) -> Frame:
+    """A table that no signature vouches for."""
+    objects = [values for _, values in frame.items() if is_object_dtype(values.dtype)]
+    return Frame(frame, alone=any(infer_dtype(values, skipna=True) not in _PLAIN_OBJECTS for values in objects))
 
 
 def _free_array(values: Any) -> Array:

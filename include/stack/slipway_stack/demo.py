@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +105,11 @@ def _show(stack: Stack, published: dict[str, Any], console: Console) -> None:
     samples = published["samples"]
     console.line()
     console.line(f"Endpoint   {published['url']}   ({published['model']} version {published['version']})")
-    for title, code in (("In a shell:", samples["curl"]), ("In Python:", samples["python"])):
-        console.line(f"\n{title}\n")
-        console.line(textwrap.indent(code.strip("\n"), "    "))
+    # Not indented: Python code that is would not run where it is pasted.
+    for title, code in (("in a shell", samples["curl"]), ("in Python", samples["python"])):
+        console.line(f"\n── {title} " + "─" * (60 - len(title)))
+        console.line(code.strip("\n"))
+    console.line("─" * 64)
     console.line()
     console.line(f"Airflow    {stack.url('airflow')}   login {LOGIN}, password {keys(stack).password}")
     console.line(f"MLflow     {stack.url('mlflow')}")

@@ -14,6 +14,8 @@ from slipway_stack.settings import Stack
 from slipway_stack.supervisor import Supervisor
 
 _POLL_SECONDS = 0.25
+# The first answer of Airflow's API server may take long on a busy machine.
+_ANSWER_SECONDS = 30.0
 _PATIENCE_SECONDS = 300.0
 # A process that ended this often while it was waited for will not come up by itself.
 _TOO_MANY_EXITS = 4
@@ -39,7 +41,7 @@ def wait_until_healthy(stack: Stack, programs: list[Program], supervisor: Superv
     exits: dict[str, int] = dict.fromkeys(waiting, 0)
     pids: dict[str, int] = {}
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    with httpx.Client(timeout=5.0) as http:
+    with httpx.Client(timeout=_ANSWER_SECONDS) as http:
         while waiting:
             for program in list(waiting.values()):
                 if is_healthy(program, http):

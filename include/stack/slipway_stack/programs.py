@@ -74,7 +74,9 @@ def programs(stack: Stack, keys: Keys) -> list[Program]:
             name="airflow-api-server",
             command=airflow_command("api-server"),
             environment=airflow,
-            health_url=health,
+            # The API that tasks use: Airflow builds it at the first request for it, which takes seconds. Asked for
+            # here, it is built while the other processes start, and not while the first action waits.
+            health_url=f"{stack.url('airflow')}/execution/health",
             needs_database=True,
         ),
         *parts,

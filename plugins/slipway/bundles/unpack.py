@@ -8,6 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -39,23 +40,34 @@ def unpack(file: BinaryIO, plan: Mapping[str, Member], target: Path) -> list[Fil
     :raises Unavailable: if the disk is full.
     """
     records: list[FileRecord] = []
-    for path, member in sorted(plan.items(), key=lambda item: item[1].start):
-        destination = target / path
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256()
-        try:
-            with destination.open("xb", buffering=0) as out:
-                for chunk in inflate(file, member):
-                    digest.update(chunk)
-                    _write_all(out, chunk)
-        except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                raise
-            raise Unavailable(
-                "The disk of the bundle store is full: free some space there, and run the import again."
-            ) from error
-        records.append(FileRecord(path, member.size, digest.hexdigest()))
+    try:
+        with ThreadPoolExecutor(1) as hasher:
+            for path, member in sorted(plan.items(), key=lambda item: item[1].start):
+                destination = target / path
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                records.append(FileRecord(path, member.size, _unpack_one(file, member, destination, hasher)))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise Unavailable(
+            "The disk of the bundle store is full: free some space there, and run the import again."
+        ) from error
     return sorted(records)
+
+
+def _unpack_one(file: BinaryIO, member: Member, destination: Path, hasher: ThreadPoolExecutor) -> str:
+    """Write one file and return its sha256. Hashing goes on beside inflating and writing: all let go of the GIL."""
+    digest = hashlib.sha256()
+    hashing: Future[None] | None = None
+    with destination.open("xb", buffering=0) as out:
+        for chunk in inflate(file, member):
+            _write_all(out, chunk)
+            if hashing is not None:
+                hashing.result()
+            hashing = hasher.submit(digest.update, chunk)
+    if hashing is not None:
+        hashing.result()
+    return digest.hexdigest()
 
 
 def inflate(file: BinaryIO, member: Member) -> Generator[bytes, None, None]:

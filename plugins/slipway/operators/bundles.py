@@ -83,7 +83,15 @@ class ProbeBundleOperator(_Step):
         """
         from slipway.bundles import intake
 
-        return intake.probe(self.checked, self.locked)
+        probed = intake.probe(self.checked, self.locked)
+        self.log.info(
+            "The bundle loads in %.1f s and peaks at %d MiB; %s; it ran %s.",
+            probed["load_seconds"],
+            probed["peak_rss_bytes"] // 1024**2,
+            "its golden sample is kept" if probed["has_golden_sample"] else "it has no sample to predict",
+            "without network and apart from this machine" if probed["isolated"] else "without isolation",
+        )
+        return probed
 
 
 class StoreBundleOperator(_Step):

@@ -160,6 +160,11 @@ class ModelHostRestoreOperator(SlipwayOperator):
 
     def run(self, context: Context) -> str:  # noqa: ARG002
         """Return what was done, in words."""
+        done = self._restore()
+        self.log.info("%s", done)
+        return done
+
+    def _restore(self) -> str:
         if self.published:
             return "The deployment is published: nothing to undo."
         plan, before = self.plan, (self.deployed or {}).get("live_before")

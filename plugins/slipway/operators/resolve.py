@@ -62,7 +62,7 @@ class ResolveVersionOperator(SlipwayOperator):
         """
         endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
         registry = Registry(MlflowHook(self.mlflow_conn_id))
-        version = registry.resolve(self.model, str(self.version or ""), self.alias)
+        version = registry.resolve(self.model, self.version, self.alias)
         lock_digest = version.tags.get(LOCK_TAG) or registry.manifest(version).lock_digest
         spec = {"model": version.name, "version": version.version, "lock": lock_digest, **self.options}
         plan = {

@@ -250,8 +250,10 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         if not self._queue:
-            limit = limits.client_seconds if self._incoming is not None else limits.keep_alive_seconds
-            if now - self.last_read > limit:
+            # A head has to come as a whole in time, however busily its bytes trickle in.
+            idle = self._incoming is None
+            since = self.last_read if self._incoming is None else self._incoming.progress
+            if now - since > (limits.keep_alive_seconds if idle else limits.client_seconds):
                 self._transport.close()
             return
         exchange = self._queue[0]

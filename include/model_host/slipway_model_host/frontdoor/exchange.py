@@ -25,7 +25,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_buffer", "_buffered", "_client", "_connection", "_endpoint", "_framing", "_head_bytes", "_path", "_streaming",
+        "_buffer", "_buffered", "_client", "_connection", "_endpoint", "_framing", "_path", "_streaming",
         "_tries", "_upstream", "complete", "continued", "dispatched", "done", "headers", "keep_alive", "method",
         "progress", "refusal", "sent", "started", "target", "version",
     )  # fmt: skip
@@ -109,6 +109,10 @@ class Exchange:
         """More of the body is held than should be, with no server yet to take it."""
         return self.dispatched and not self._streaming and self._buffered > self._client.door.limits.replay_bytes
 
+    @property
+    def _replayable(self) -> bool:
+        return self.complete and self._buffered <= self._client.door.limits.replay_bytes
+
     # Sending it on.
 
     def route(self) -> Upstream:
@@ -139,7 +143,8 @@ class Exchange:
         pool = self._upstream.pool
         if pool is None:
             raise AssertionError("an upstream without a pool was picked")
-        pool.submit(self, fresh=self._tries > 1)
+        # What cannot be sent again must not meet a pooled connection that has just died.
+        pool.submit(self, fresh=self._tries > 1 or not self._replayable)
 
     def connected(self, connection: BackendConnection) -> None:
         """Write what has been read so far; small whole requests leave in one write."""
@@ -147,7 +152,7 @@ class Exchange:
         connection.pause(pause=not self._client.writable)
         door = self._client.door
         length, chunked = self._framing.length, self._framing.chunked
-        if self.complete and self._buffered <= door.limits.replay_bytes:
+        if self._replayable:
             length, chunked = (self._buffered if length is not None or chunked else None), False
             parts = list(self._buffer)
             self.sent = True

@@ -76,7 +76,7 @@ def guarded(read: Callable[[bytes], Decoded], body: bytes) -> Decoded:
     except MemoryError:
         raise
     except Exception as error:
-        logger.warning("a body could not be read", exc_info=error)
+        logger.warning("a body could not be read: %r", error)
         raise BadPayload(
             f"The body cannot be read ({type(error).__name__}): check it against /openapi.json."
         ) from error

@@ -45,7 +45,7 @@ def health_check(scorer: Scorer) -> Handler:
 
     async def handle(request: Request) -> Response:  # noqa: ARG001 -- every handler takes one
         scorer.check_ready()
-        return Response(b"\n")
+        return Response(b"{}")
 
     return handle
 

@@ -18,7 +18,7 @@ with DAG(
     dag_display_name="Score workflow",
     doc_md=__doc__,
     params={
-        "workflowId": Param(1, title="Workflow", description=FIELDS["workflowId"], type="integer", minimum=1),
+        "workflowId": Param(1, title="Workflow", description_md=FIELDS["workflowId"], type="integer", minimum=1),
         "programParameters": lifecycle.text_param("Parameters", FIELDS["programParameters"]),
         "sparkConfig": lifecycle.text_param("Spark settings", FIELDS["sparkConfig"]),
         "libJars": lifecycle.text_param("Jars", FIELDS["libJars"]),
@@ -38,7 +38,6 @@ with DAG(
     )
     score = ScoreOperator(task_id="score", resolved=resolve.output)
     publish = PublishScoresOperator(task_id="publish", resolved=resolve.output, scored=score.output)
-    # A teardown: it runs whatever came before, and does not count for whether the run succeeded.
-    notify = NotifyOperator(task_id="notify").as_teardown()
+    notify = NotifyOperator(task_id="notify").as_teardown(on_failure_fail_dagrun=True)
 
     resolve >> score >> publish >> notify

@@ -5,8 +5,8 @@
 
 `--rows` in millions. For each number of rows and each master, one Spark session runs the copy, the peer and our job in
 turn, each after one small warm-up round: reading 30 columns of parquet, writing them, and for the last two the two
-columns that the breast-cancer bundle predicts. `--airflow` also starts a whole stack and takes the seconds from trigger to
-result for 10,000 rows, cold (embedded Spark) and with a warm Spark Connect session.
+columns that the breast-cancer bundle predicts. `--airflow` also starts a whole stack and takes the seconds from trigger
+to result for 10,000 rows, cold (embedded Spark) and with a warm Spark Connect session.
 """
 
 from __future__ import annotations

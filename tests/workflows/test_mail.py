@@ -13,6 +13,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from slipway.errors import UserError
 from slipway.operators.workflows import NotifyOperator
 from slipway_stack.ports import pick_free
 
@@ -89,11 +90,17 @@ def test_success_is_told_in_text_and_html(inbox: Inbox) -> None:
 
 
 def test_failure_is_told_to_others_with_the_sentence(inbox: Inbox) -> None:
-    notify({**RESOLVED, ("score", "error"): "Node 'cells': nothing is there."})
+    with pytest.raises(UserError, match=r"The run has failed\. Node 'cells': nothing is there."):
+        notify({**RESOLVED, ("score", "error"): "Node 'cells': nothing is there."})
     ((to, mail),) = inbox.mails
     assert to == ["ops@example.org"]
     assert mail["Subject"] == "[Slipway] churn failed"
     assert "Node 'cells': nothing is there." in mail.get_payload()[0].get_payload()  # type: ignore[union-attr,index]
+
+
+def test_a_run_that_had_nothing_to_do_is_no_failure(inbox: Inbox) -> None:
+    assert notify({**RESOLVED, ("resolve", "skipped"): True})["sent"] == []
+    assert inbox.mails == []
 
 
 def test_empty_means_none(inbox: Inbox) -> None:

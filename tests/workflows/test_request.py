@@ -29,7 +29,10 @@ parameters:
   - {name: most, type: integer, default: 5}
 nodes:
   - {id: cells, type: read, format: csv, path: "${input}"}
-  - {id: chosen, type: sql, inputs: [cells], sql: "SELECT * FROM cells WHERE day = :day AND :all AND x < :most + :least"}  # noqa: E501  # one case a line
+  - id: chosen
+    type: sql
+    inputs: [cells]
+    sql: "SELECT * FROM cells WHERE day = :day AND :all AND x < :most + :least"
   - {id: scored, type: score, input: chosen, model: m}
   - {id: out, type: write, input: scored, path: "out/${region}"}
 """

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["NotifyOperator", "PublishScoresOperator", "ResolveWorkflowOperator", "ScoreOperator"]
 
 _CHAMPION = "champion"
+_SKIPPED = "skipped"
 
 
 class ResolveWorkflowOperator(SlipwayOperator):
@@ -95,8 +96,8 @@ class ResolveWorkflowOperator(SlipwayOperator):
             },
         )
         nodes = planning.nodes_of(definition, file, checked.values)
+        self._skip_other_models(context, definition)
         models = self._models(definition, nodes)
-        self._skip_other_models(context, models)
         return {
             "plan": {
                 "execution": execution_of(context),
@@ -147,13 +148,14 @@ class ResolveWorkflowOperator(SlipwayOperator):
             self.log.info("Node '%s' scores with version %s of model '%s'.", node["id"], version.version, version.name)
         return models
 
-    def _skip_other_models(self, context: Context, models: dict[str, dict[str, Any]]) -> None:
+    def _skip_other_models(self, context: Context, definition: Definition) -> None:
         """A run that the registration of some version started goes on only for a champion of this workflow."""
         events = [e for events in (context.get("triggering_asset_events") or {}).values() for e in events]
         if not events:
             return
         moved = {e.extra.get("model") for e in events if e.extra.get("alias") == _CHAMPION}
-        if not moved & {use["model"] for use in models.values()}:
+        if not moved & definition.models:
+            context["ti"].xcom_push(_SKIPPED, True)
             raise AirflowSkipException(f"The champion of no model of this workflow has moved ({MODEL_VERSION.name}).")
 
 
@@ -286,7 +288,11 @@ class PublishScoresOperator(SlipwayOperator):
 
 
 class NotifyOperator(SlipwayOperator):
-    """Send the mail about the run, if anybody asked for one. A mail that cannot be sent fails nothing.
+    """Send the mail about the run, if anybody asked for one, and end as the run has ended.
+
+    A mail that cannot be sent fails nothing. As a teardown that counts (`on_failure_fail_dagrun`) this runs whatever
+    came before, a cancel too, and its own state is the run's: else a cancelled run, whose last steps Airflow marks as
+    skipped, would be taken for a success.
 
     :param smtp_conn_id: connection of the smtp provider; its extra `from_email` is the sender.
     """
@@ -296,10 +302,22 @@ class NotifyOperator(SlipwayOperator):
         self.smtp_conn_id = smtp_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:
-        """Return to whom a mail went, and why to nobody if it did not."""
+        """Return to whom a mail went, and why to nobody if it did not.
+
+        :raises UserError: if the run has failed: there is nothing more to do, and nothing to try again.
+        """
         ti = context["ti"]
+        if ti.xcom_pull(task_ids="resolve", key=_SKIPPED):
+            return {"sent": [], "reason": "there was nothing to do"}
         result = ti.xcom_pull(task_ids="publish")
         kind = "success" if result else "failure"
+        sent = self._tell(context, kind, result)
+        if not result:
+            raise UserError(f"The run has failed. {self._error(ti)}")
+        return sent
+
+    def _tell(self, context: Context, kind: str, result: dict[str, Any] | None) -> dict[str, Any]:
+        ti = context["ti"]
         to = ti.xcom_pull(task_ids="resolve", key=f"email_on_{kind}") or []
         if not to:
             return {"sent": [], "reason": "nobody asked for one"}

@@ -24,7 +24,7 @@ class Execution(BaseModel):
     executionId: str = Field(description="Names the execution in this API and its output's directory.")  # noqa: N815
     workflowId: int | None  # noqa: N815
     workflow: str | None = Field(description="The workflow's name, once it is resolved.")
-    state: str = Field(description="queued, running, success, failed or cancelled.")
+    state: str = Field(description="queued, running, success, failed, cancelling or cancelled.")
     queuedAt: str | None  # noqa: N815
     startedAt: str | None  # noqa: N815
     endedAt: str | None  # noqa: N815
@@ -50,18 +50,22 @@ async def describe(core: CoreApi, execution: str, run: dict[str, Any], base: str
     """
     dag, run_id = split_id(execution)
     state = str(run["state"])
-    cancelled = state == "failed" and str(run.get("note") or "").startswith(CANCELLED)
+    cancelled = state != "success" and str(run.get("note") or "").startswith(CANCELLED)
     result = await core.xcom(dag, run_id, "publish", "return_value") if state == "success" else None
     error = None
-    if state == "failed":
-        error = str(run["note"]) if cancelled else await _error(core, dag, run_id)
-    started = state != "queued"
+    if cancelled:
+        error = str(run["note"])
+        # The last step, which sends the mail, is still to come.
+        state = "cancelled" if state == "failed" else "cancelling"
+    elif state == "failed":
+        error = await _error(core, dag, run_id)
+    started = run["state"] != "queued"
     page = f"{base}/dags/{dag}/runs/{quote(run_id, safe='')}"
     return Execution(
         executionId=execution,
         workflowId=(run.get("conf") or {}).get("workflowId"),
         workflow=await core.xcom(dag, run_id, "resolve", "workflow") if started else None,
-        state="cancelled" if cancelled else state,
+        state=state,
         queuedAt=run.get("queued_at"),
         startedAt=run.get("start_date"),
         endedAt=run.get("end_date"),

@@ -74,6 +74,7 @@ class Schedule(_Part):
     cron: Text
     start: date
     catchup: bool = True
+    paused: bool = Field(default=False, description="Made switched off: somebody switches it on in Airflow.")
     interval: dict[Name, Literal["start", "end"]] = Field(
         default_factory=dict, description="Parameters (date or timestamp) that get a bound of the data interval."
     )

@@ -36,6 +36,7 @@ def scheduled_dag(definition: Definition, doc: str | None) -> DAG:
         dag_id=f"{DAG_PREFIX}{definition.name.replace('-', '_')}",
         dag_display_name=f"Scheduled scoring: {definition.name}",
         doc_md=f"{doc}\n\n{definition.description}",
+        is_paused_upon_creation=schedule.paused,
         start_date=datetime.combine(schedule.start, time(), UTC),
         **{**lifecycle.DAG_DEFAULTS, "schedule": when, "catchup": schedule.catchup},
     ) as dag:
@@ -48,6 +49,6 @@ def scheduled_dag(definition: Definition, doc: str | None) -> DAG:
         )
         score = ScoreOperator(task_id="score", resolved=resolve.output)
         publish = PublishScoresOperator(task_id="publish", resolved=resolve.output, scored=score.output)
-        notify = NotifyOperator(task_id="notify").as_teardown()
+        notify = NotifyOperator(task_id="notify").as_teardown(on_failure_fail_dagrun=True)
         resolve >> score >> publish >> notify
     return dag

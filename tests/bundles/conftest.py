@@ -6,13 +6,32 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slipway.bundles import intake
 from slipway.bundles.limits import Limits, Site
 from tests.bundles.corpus import CANARY
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def import_bundle(uri: str, site: Site, name: str | None = None, run_id: str = "run") -> dict[str, Any]:
+    """Do all steps, as the DAG does."""
+    checked = intake.check(uri, name=name, run_id=run_id, site=site)
+    try:
+        locked = intake.lock(checked, site=site)
+        return intake.commit(checked, locked, intake.probe(checked, locked, site=site), site=site)
+    except BaseException:
+        intake.discard(checked, site=site)
+        raise
+
+
+def files_below(site: Site) -> list[str]:
+    """All files of the store."""
+    root = Path(site.store.removeprefix("file://"))
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="session")

@@ -11,27 +11,11 @@ import pytest
 from slipway.bundles import intake
 from slipway.bundles.limits import Site
 from slipway.errors import UserError
+from tests.bundles.conftest import files_below, import_bundle
 from tests.bundles.corpus import CORPUS, DOCUMENTED, GOOD, UNDOCUMENTED, Bad
 from tests.bundles.zips import plain_zip
 
 Upload = Callable[[bytes], str]
-
-
-def import_bundle(uri: str, site: Site, name: str | None = None, run_id: str = "run") -> dict[str, object]:
-    """Do all steps, as the DAG does."""
-    checked = intake.check(uri, name=name, run_id=run_id, site=site)
-    try:
-        locked = intake.lock(checked, site=site)
-        return intake.commit(checked, locked, intake.probe(checked, locked, site=site), site=site)
-    except BaseException:
-        intake.discard(checked, site=site)
-        raise
-
-
-def files_below(site: Site) -> list[str]:
-    """All files of the store."""
-    root = Path(site.store.removeprefix("file://"))
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("bad", CORPUS, ids=lambda bad: bad.kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,8 @@ def test_metrics(host: HostProcess) -> None:
     assert 'endpoint="m"' not in host.admin("GET", "/metrics").text
 
 
-def test_the_state_and_the_token_are_for_this_user_only(tmp_path: Path) -> None:
-    host = HostProcess(tmp_path / "home", tmp_path / "env", environ={"MODEL_HOST_ADMIN_TOKEN": ""}).start()
+def test_the_state_and_the_token_are_for_this_user_only(make_host: Callable[..., HostProcess]) -> None:
+    host = make_host(environ={"MODEL_HOST_ADMIN_TOKEN": ""})
     token = (host.home / "admin.token").read_text().strip()
     assert host.admin("GET", "/v1/endpoints", token=token).status_code == 200
     host.admin("PUT", "/v1/endpoints/e/deployments/v1", SPEC, token=token)

@@ -100,3 +100,13 @@ def _parse(source: str, text: str, kind: type, least: float | None) -> Any:
     if least is not None and value < least:
         raise SettingsError(f"{source} is {text}: it must be at least {least:g}.")
     return value
+
+
+def table() -> str:
+    """The settings as the Markdown table of README.md."""
+    lines = ["| flag | variable | default | meaning |", "| --- | --- | --- | --- |"]
+    for item in fields(Settings):
+        flag = "" if item.name == "token" else f"`--{item.name.replace('_', '-')}`"
+        default = "" if item.default == "" else f"`{item.default}`"
+        lines.append(f"| {flag} | `{PREFIX}{item.name.upper()}` | {default} | {item.metadata['help']} |")
+    return "\n".join(lines) + "\n"

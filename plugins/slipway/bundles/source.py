@@ -49,7 +49,8 @@ def object_path(uri: str) -> ObjectStoragePath:
         ) from error
     except ValueError as error:
         raise UserError(
-            f"Location {shown(_public(uri))} has a scheme that Airflow cannot read: use file, s3 or another whose provider "
+            f"Location {shown(_public(uri))} has a scheme that Airflow cannot read: use file, s3 or another whose "
+            "provider "
             "is installed."
         ) from error
     return path

@@ -85,15 +85,9 @@ def _classifier(estimator: Any) -> Step | None:
 
 
 def _regressor(estimator: Any) -> Step | None:
-    from sklearn.linear_model._base import LinearModel
+    from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 
-    kind: Any = type(estimator)
-    plain = (
-        getattr(kind, "predict", None) is LinearModel.predict
-        and kind._decision_function is LinearModel._decision_function
-        and kind.__module__.startswith("sklearn.")
-    )
-    if not plain or not _is_numeric(estimator):
+    if type(estimator) not in (LinearRegression, Ridge, Lasso, ElasticNet) or not _is_numeric(estimator):
         return None
     weights = estimator.coef_ if estimator.coef_.ndim == 1 else estimator.coef_.T
     bias = estimator.intercept_

@@ -64,8 +64,8 @@ def job(cluster: Cluster, model: Make, plan: Make, tmp_path: Path) -> Callable[[
     use |= {"model": "model", "environment": "environment", "code": [code.name]}
     folder = tmp_path / "in.parquet"
     folder.mkdir()
-    for part in range(8):
-        numbers = [float(n) for n in range(part * ROWS // 8, (part + 1) * ROWS // 8)]
+    for part in range(16):
+        numbers = [float(n) for n in range(part * ROWS // 16, (part + 1) * ROWS // 16)]
         pd.DataFrame({"x": numbers}).to_parquet(folder / f"{part}.parquet")
 
     def start(attempt: str) -> subprocess.Popen[str]:

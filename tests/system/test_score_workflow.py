@@ -20,7 +20,7 @@ from tests.system.steps import deploy, register
 pytestmark = pytest.mark.requires("java")
 
 ROOT = Path(__file__).parents[2]
-DAG, DAILY = "score_workflow", "scheduled_scoring__breast_cancer_daily"
+DAG = "score_workflow"
 PATIENTS = 569
 
 
@@ -164,25 +164,6 @@ def test_cancelling_stops_spark_and_publishes_nothing(stack: RunningStack, champ
     assert not (stack.stack.home / "scores/breast-cancer" / f"execution={started['executionId']}").exists()
     again = stack.airflow.raw("DELETE", f"/api/v1/workflow/execution/{started['executionId']}")
     assert again.status_code == 409
-
-
-def test_a_backfill_of_five_days_gives_each_day_its_own_output(stack: RunningStack, champion: str) -> None:
-    body = {"dag_id": DAILY, "from_date": "2026-11-01T00:00:00Z", "to_date": "2026-11-05T00:00:00Z",
-            "run_backwards": False, "max_active_runs": 2, "dag_run_conf": {}}  # fmt: skip
-    stack.airflow.request("PATCH", f"/dags/{DAILY}", json={"is_paused": False})
-    # On SQLite, Airflow refuses a backfill while its scheduler happens to write: ask again.
-    until(lambda: stack.airflow.raw("POST", "/api/v2/backfills", json=body).status_code in {200, 409}, 120)
-
-    def runs() -> list[dict[str, Any]]:
-        found = stack.airflow.request("GET", f"/dags/{DAILY}/dagRuns", params={"limit": 50})["dag_runs"]
-        return [run for run in found if run["run_type"] == "backfill"]
-
-    until(lambda: len(runs()) == 5 and all(run["state"] in {"success", "failed"} for run in runs()), 420)
-    assert [run["state"] for run in runs()] == ["success"] * 5
-    folders = list((stack.stack.home / "scores/breast-cancer-daily").glob("execution=*"))
-    patients = [set(scored(str(folder))) for folder in folders]
-    days = [{patient % 7 for patient in some} for some in patients]
-    assert sorted(days, key=min) == [{0}, {1}, {2}, {3}, {4}], "each run scored its own day"
 
 
 def wait(stack: RunningStack, execution: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def client() -> TestClient:
     def change() -> str:
         return "changed"
 
-    app.dependency_overrides[get_user] = lambda: object()
+    app.dependency_overrides[get_user] = object
     return TestClient(app, base_url="http://airflow.example:8080")
 
 

@@ -33,16 +33,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     plan = Plan.read(options.plan)
     try:
-        spark = open_session(plan)
-        try:
+        with open_session(plan) as spark:
             known = announce(spark)
             with Progress(spark, plan.owner):
                 result: dict[str, Any] = {"ok": True, **known, **run(spark, plan)}
-        except KeyboardInterrupt:
-            spark.interruptAll()
-            raise
-        finally:
-            spark.stop()
     except Exception as error:  # noqa: BLE001  # every failure is told as one sentence
         reason = explain(error)
         say(f"The job failed: {reason}")

@@ -68,7 +68,7 @@ def _write(spark: SparkSession, node: dict[str, Any], table: DataFrame, path: st
     if node["partitions"]:
         writer = writer.partitionBy(*node["partitions"])
     try:
-        writer.mode("errorifexists").save(path)
+        writer.mode("error").save(path)
         if node["format"] in _COUNTED_BY_FOOTER:
             # Stages that run again when an executor is lost are observed twice; the files are there once.
             schema = table.select(*(c for c in table.columns if c not in node["partitions"])).schema
@@ -93,7 +93,7 @@ def _write_rejects(
         table = table.unionByName(place.rejects)
     say(f"Writing the rejected rows of {', '.join(place.node for place in found)}.")
     try:
-        table.write.mode("errorifexists").parquet(output.staging)
+        table.write.mode("error").parquet(output.staging)
     except Exception as error:
         raise failed_in(found[0].node, error) from error
     written = spark.read.parquet(output.staging)

@@ -1,7 +1,7 @@
 """Rows per second of a score workflow, against `mlflow.pyfunc.spark_udf` and a plain Spark copy in the same run.
 
-    python benchmarks/batch/run.py [--rows 1,5,20] [--masters local[1],local[2]] [--rounds 2] [--home DIR] [--json FILE]
-                                   [--plot FILE] [--airflow]
+    python benchmarks/batch/run.py [--rows 1,5,20] [--masters local[1],local[2]] [--rounds 2] [--noise 0.01]
+                                   [--home DIR] [--json FILE] [--plot FILE] [--airflow]
 
 `--rows` in millions. For each number of rows and each master, one Spark session runs the copy, the peer and our job in
 turn, each after one small warm-up round: reading 30 columns of parquet, writing them, and for the last two the two
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rows", default="1")
     parser.add_argument("--masters", default=f"local[{os.cpu_count()}]")
+    parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--home", type=Path)
     parser.add_argument("--json", type=Path)
@@ -58,7 +59,9 @@ def main() -> None:
         use = make_model(home)
         warm_up = make_data(home / "warm-up", WARM_UP_ROWS)
         for millions in (float(part) for part in options.rows.split(",")):
-            data = make_data(home / f"rows-{millions:g}", int(millions * MILLION))
+            data = make_data(
+                home / f"rows-{millions:g}-{options.noise:g}", int(millions * MILLION), noise=options.noise
+            )
             for master in options.masters.split(","):
                 measured = _measure(home, use, warm_up, data, master, options.rounds)
                 found += measured

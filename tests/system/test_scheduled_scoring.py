@@ -23,7 +23,7 @@ DAILY = "scheduled_scoring__breast_cancer_daily"
 @pytest.fixture(scope="module")
 def stack() -> Iterator[RunningStack]:
     """A stack of its own, whose Spark is a Connect server."""
-    with connect_server() as connection:
+    with connect_server() as connection:  # noqa: SIM117  # the second needs what the first gives
         with running_stack({"AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(connection)}) as running:
             bundle = (ROOT / "build/bundles/breast-cancer.zip").as_uri()
             register(running, bundle, "breast-cancer", alias="champion")

@@ -42,11 +42,11 @@ def _runs(*command: str) -> bool:
 # One line makes a new one known. `.ci/run` installs what the tests that are there name.
 REQUIREMENTS = {
     "curl": _command("curl"),
-    "wrk": _command("wrk"),
     "java": _command("java", "openjdk-17-jre-headless"),
+    "openssl": _command("openssl"),
     "network namespaces": Requirement(
         lambda: _runs("unshare", "--user", "--map-root-user", "--net", "true"),
-        "util-linux, and a kernel that lets this user make namespaces (sysctl user.max_user_namespaces)",
+        "a kernel that lets this user make namespaces (sysctl user.max_user_namespaces)",
     ),
 }
 

@@ -78,9 +78,7 @@ def diabetes_boosted(bundle: Path) -> str:
     names = {"s1": "tc", "s2": "ldl", "s3": "hdl", "s4": "tch", "s5": "ltg", "s6": "glu"}
     data = load_diabetes(as_frame=True, scaled=False)
     frame = data.data.rename(columns=names)
-    train, test, train_target, test_target = train_test_split(
-        frame, data.target, test_size=0.25, random_state=SEED
-    )
+    train, test, train_target, test_target = train_test_split(frame, data.target, test_size=0.25, random_state=SEED)
     trees = xgboost.train(
         {
             "objective": "reg:squarederror",
@@ -95,9 +93,7 @@ def diabetes_boosted(bundle: Path) -> str:
     )
     trees.save_model(bundle / "artifacts" / "trees.json")
     save_sample(bundle, test.head(SAMPLE_ROWS))
-    return (
-        f"R² {r2_score(test_target, trees.predict(xgboost.DMatrix(test))):.3f} on {len(test)} rows held out"
-    )
+    return f"R² {r2_score(test_target, trees.predict(xgboost.DMatrix(test))):.3f} on {len(test)} rows held out"
 
 
 def wine_no_sample(bundle: Path) -> str:

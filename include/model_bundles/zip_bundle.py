@@ -33,14 +33,10 @@ def members(bundle: Path) -> Iterator[Path]:
     """
     for required in ("artifacts", "code/custom_preprocess.py", "requirements.txt"):
         if not (bundle / required).exists():
-            raise BundleError(
-                f"{bundle} has no {required}: a bundle needs one, see the skeleton beside this script."
-            )
+            raise BundleError(f"{bundle} has no {required}: a bundle needs one, see the skeleton beside this script.")
     found = [bundle / "requirements.txt"]
     found += [bundle / name for name in OPTIONAL_FILES if (bundle / name).exists()]
-    found += [
-        path for part in ("artifacts", "code") for path in (bundle / part).rglob("*") if belongs(path, bundle)
-    ]
+    found += [path for part in ("artifacts", "code") for path in (bundle / part).rglob("*") if belongs(path, bundle)]
     yield from sorted(found, key=lambda path: path.relative_to(bundle).as_posix())
 
 

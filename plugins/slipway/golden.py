@@ -31,7 +31,7 @@ def first_difference(expected: Any, actual: Any, tolerance: float, path: str = "
     else:
         equal = _equal(expected, actual, tolerance)
         return None if equal else f"{path} is {_shown(actual)} and not {_shown(expected)}"
-    return next((found for p, e, a in parts if (found := first_difference(e, a, tolerance, p))), None)
+    return next((inner for p, e, a in parts if (inner := first_difference(e, a, tolerance, p))), None)
 
 
 def _equal(expected: Any, actual: Any, tolerance: float) -> bool:

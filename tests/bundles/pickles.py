@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import pickletools
 import zlib
 
 import joblib
@@ -66,11 +65,6 @@ def in_array_data() -> bytes:
     payload = data.index(b"cos\nsystem")
     padding = data.rindex(b"b", 0, payload) + 1  # the wrapper's BUILD, then one byte of padding length, then padding
     return data[:padding] + b"cos\nsystem\n(S'true'\ntR." + data[payload + 24 :] + bytes(99)
-
-
-def opcodes(data: bytes) -> list[str]:
-    """The names of a pickle's operations."""
-    return [operation.name for operation, _, _ in pickletools.genops(data)]
 
 
 def _text(value: str) -> bytes:

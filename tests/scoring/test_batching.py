@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slipway_scoring.batching import Batcher, NotByRowError, split
+from slipway_scoring.batching import Batcher
 from slipway_scoring.errors import Overloaded
 from slipway_scoring.model import BatchPolicy
+from slipway_scoring.outputs import NotByRowError, split, whole
 from slipway_scoring.payload import Payload, Tensors
 from tests.scoring import models
 from tests.scoring.inprocess import Answer, InProcess
@@ -103,7 +104,9 @@ def _run(tables: list[list[list[float]]], policy: BatchPolicy, result: Any = Non
     calls: list[int] = []
 
     async def main() -> list[Any]:
-        batcher = Batcher(_recording(calls, result), policy, max_queue=100, time_limit=5, observe=lambda *_: None)
+        batcher = Batcher(
+            _recording(calls, result), policy, max_queue=100, max_wait=9, time_limit=5, observe=lambda *_: None
+        )
         batcher.learn(0.0001, 1)
         jobs = (batcher.submit(Tensors(np.array(table)), None) for table in tables)
         return await asyncio.gather(*jobs, return_exceptions=True)
@@ -148,7 +151,7 @@ def test_an_output_that_cannot_be_cut_ends_batching() -> None:
 def test_a_lone_request_does_not_wait() -> None:
     async def main() -> float:
         policy = BatchPolicy(enabled=True, max_delay=5.0)
-        batcher = Batcher(_recording([]), policy, max_queue=9, time_limit=9, observe=lambda *_: None)
+        batcher = Batcher(_recording([]), policy, max_queue=9, max_wait=9, time_limit=9, observe=lambda *_: None)
         batcher.learn(0.0001, 1)
         started = asyncio.get_running_loop().time()
         await batcher.submit(Tensors(np.ones((1, 1))), None)
@@ -162,7 +165,7 @@ def test_a_request_waits_for_those_on_their_way_but_not_for_ever() -> None:
 
     async def main() -> None:
         policy = BatchPolicy(enabled=True, max_delay=0.2)
-        batcher = Batcher(_recording(calls), policy, max_queue=9, time_limit=9, observe=lambda *_: None)
+        batcher = Batcher(_recording(calls), policy, max_queue=9, max_wait=9, time_limit=9, observe=lambda *_: None)
         batcher.learn(0.0001, 1)
         one = Tensors(np.ones((1, 1)))
         batcher.approach()
@@ -185,7 +188,7 @@ def test_a_request_waits_for_those_on_their_way_but_not_for_ever() -> None:
 def test_the_queue_is_bounded() -> None:
     async def main() -> list[Any]:
         batcher = Batcher(
-            _recording([]), BatchPolicy(enabled=False), max_queue=2, time_limit=9, observe=lambda *_: None
+            _recording([]), BatchPolicy(enabled=False), max_queue=2, max_wait=9, time_limit=9, observe=lambda *_: None
         )
         jobs = (batcher.submit(Tensors(np.ones((1, 1))), None) for _ in range(4))
         return await asyncio.gather(*jobs, return_exceptions=True)
@@ -206,7 +209,7 @@ def test_the_queue_is_bounded() -> None:
 )
 def test_outputs_that_can_be_cut(result: Any) -> None:
     first, second = split(result, [1, 2])
-    sizes = [len(part["a"] if isinstance(result, dict) else part) for part in (first, second)]
+    sizes = [len(part["a"] if isinstance(result, dict) else whole(part)) for part in (first, second)]
     assert sizes == [1, 2]
 
 

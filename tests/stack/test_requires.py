@@ -14,10 +14,10 @@ CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
 TESTS = """
 import pytest
 
-@pytest.mark.requires("wrk")
+@pytest.mark.requires("curl")
 def test_one(): pass
 
-@pytest.mark.requires("wrk")
+@pytest.mark.requires("curl")
 def test_two(): pass
 
 def test_three(): pass
@@ -38,7 +38,7 @@ def run(folder: Path, tests: str, *arguments: str, **variables: str) -> subproce
 def test_what_is_missing_is_named_with_its_remedy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(tmp_path, TESTS, *arguments)
     assert done.returncode == 0
-    assert "2 skipped, needs wrk: apt-get install wrk" in done.stdout
+    assert "2 skipped, needs curl: apt-get install curl" in done.stdout
     assert "1 passed, 2 skipped" in done.stdout.splitlines()[-1]
 
 
@@ -46,7 +46,7 @@ def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
     done = run(tmp_path, TESTS, CI="true")
     assert done.returncode == 1
     assert "1 passed, 2 errors" in done.stdout.splitlines()[-1]
-    assert "skipped, which CI does not allow: needs wrk: apt-get install wrk" in done.stdout
+    assert "skipped, which CI does not allow: needs curl: apt-get install curl" in done.stdout
 
 
 def test_in_ci_any_other_skip_is_a_failure_too(tmp_path: Path) -> None:

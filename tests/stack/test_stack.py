@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from slipway_stack import lifecycle
-from slipway_stack.airflow_api import AirflowClient, AirflowError
+from slipway_stack.airflow_api import AirflowClient, AirflowError, Run
 from slipway_stack.console import Console
 from slipway_stack.errors import StackError
 from slipway_stack.leftovers import Group
@@ -66,6 +67,24 @@ def test_airflow_takes_the_generated_password_and_no_other(stack: RunningStack) 
     stranger = AirflowClient(stack.airflow_url, "admin", "guess")
     with stranger, pytest.raises(AirflowError, match="Airflow refuses the login of 'admin'"):
         stranger.dag_ids()
+
+
+def test_actions_triggered_at_the_same_moment_do_not_block_each_other(stack: RunningStack) -> None:
+    """Without what airflow_api_server.py does, SQLite's writers wait for each other until some of them fail."""
+    dag = "/dags/undeploy_mlflow"
+    stack.airflow.request("PATCH", dag, json={"is_paused": True})  # triggered runs wait, and are deleted below
+    conf = {"model": "nobody", "endpoint": "nobody"}
+
+    def trigger(_: int) -> list[Run]:
+        with lifecycle.client(stack.stack) as client:
+            return [client.trigger("undeploy_mlflow", conf) for _ in range(3)]
+
+    with ThreadPoolExecutor(6) as threads:
+        runs = [run for made in threads.map(trigger, range(6)) for run in made]
+    assert len({run.run_id for run in runs}) == 18
+    for run in runs:
+        stack.airflow.request("DELETE", run.path)
+    stack.airflow.request("PATCH", dag, json={"is_paused": False})
 
 
 def test_no_key_is_on_a_command_line_or_in_a_readable_file(stack: RunningStack) -> None:

@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -50,7 +50,7 @@ class App:
         self._id_prefix = os.urandom(8).hex()
         self._numbers = {path: meters.number(path) for path in (UNKNOWN, *(route.path for route in routes))}
         self.in_flight = 0
-        self.last_request = time.monotonic()
+        self.last_request = time.perf_counter()
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one request."""
@@ -59,15 +59,23 @@ class App:
             return
         started = time.perf_counter()
         self.in_flight += 1
-        self.last_request = time.monotonic()
-        request_id = scope.headers.get("x-request-id")
+        self.last_request = started
+        # Every look at the scope makes a new object on the Rust side: look once.
+        method, path, given = scope.method, scope.path, scope.headers
+        request_id = given.get("x-request-id")
         if request_id is None or len(request_id) > _LONGEST_ID or not request_id.isprintable():
             request_id = f"{self._id_prefix}{next(self._ids):08x}"
         error: str | None = None
         route: Route | None = None
         try:
-            route, arguments = self._router.find(scope.path)
-            response = await self._answer(route, arguments, scope, protocol)
+            route, arguments = self._router.find(path)
+            handler = route.handlers.get("GET" if method == "HEAD" else method)
+            if handler is None:
+                raise _wrong_method(route, method, path)
+            if self._token is not None and not route.open:
+                self._authenticate(given.get("authorization"))
+            body = await self._body(given, protocol) if route.scores else b""
+            response = await handler(Request(method, path, given, body, arguments))
         except ScoringError as refusal:
             response, error = refuse(refusal), refusal.message
         except Exception:
@@ -77,34 +85,24 @@ class App:
         headers = [("content-type", response.content_type), ("x-request-id", request_id), *response.headers]
         if self._scorer.draining:
             headers.append(("connection", "close"))
-        if scope.method == "HEAD":
+        if method == "HEAD":
             protocol.response_empty(response.status, headers)
         else:
             protocol.response_bytes(response.status, headers, response.body)
         seconds = time.perf_counter() - started
         self.in_flight -= 1
         self._meters.request(self._numbers[UNKNOWN if route is None else route.path], response.status, seconds)
-        self._log.add(Entry(request_id, scope.method, scope.path, response.status, seconds, response.rows, error))
+        self._log.add(Entry(request_id, method, path, response.status, seconds, response.rows, error))
 
-    async def _answer(self, route: Route, arguments: Mapping[str, str], scope: Any, protocol: Any) -> Response:
-        method: str = scope.method
-        handler = route.handlers.get("GET" if method == "HEAD" else method)
-        if handler is None:
-            allow = ", ".join(route.handlers)
-            raise MethodNotAllowed(f"{scope.path} takes {allow}, not {method[:20]}.", allow)
-        headers = scope.headers
-        if self._token is not None and not route.open:
-            self._authenticate(headers.get("authorization"))
-        body = b""
-        if route.scores:
-            batcher = self._scorer.batcher
-            batcher.admit()
-            batcher.approach()
-            try:
-                body = await self._read(headers, protocol)
-            finally:
-                batcher.arrive()
-        return await handler(Request(method, scope.path, headers, body, arguments))
+    async def _body(self, headers: Any, protocol: Any) -> bytes:
+        """The body of a request that costs a prediction: refused before it is read if the queue is full."""
+        batcher = self._scorer.batcher
+        batcher.admit()
+        batcher.approach()
+        try:
+            return await self._read(headers, protocol)
+        finally:
+            batcher.arrive()
 
     def note_levels(self) -> None:
         """Put the momentary levels into the metrics; called a few times a second."""
@@ -131,6 +129,11 @@ class App:
         if encoding is not None and encoding != "identity":
             return decompress(body, encoding, self._max_body)
         return body
+
+
+def _wrong_method(route: Route, method: str, path: str) -> MethodNotAllowed:
+    allow = ", ".join(route.handlers)
+    return MethodNotAllowed(f"{path} takes {allow}, not {method[:20]}.", allow)
 
 
 def refuse(refusal: ScoringError) -> Response:

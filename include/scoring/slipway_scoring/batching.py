@@ -9,7 +9,6 @@ takes; a long one runs in a thread, so that the loop goes on answering (health, 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from slipway_scoring.errors import Overloaded, TimedOut
 from slipway_scoring.interrupt import Alarm, Interrupted
 from slipway_scoring.model import BatchPolicy
+from slipway_scoring.outputs import NotByRowError, split
 from slipway_scoring.payload import Payload
 
 INLINE_SECONDS = 0.005
@@ -30,6 +27,8 @@ INLINE_SECONDS = 0.005
 _SMALL_ROWS = 64
 _WEIGHT = 0.2
 _EXPIRY_TICK = 0.05
+_ALWAYS_QUEUED = 32
+"""A queue this short is no overload, however slow the model."""
 _TOO_LONG = "The prediction took longer than the time limit: send fewer rows."
 
 Predict = Callable[[Sequence[Payload], Mapping[str, Any] | None], Any]
@@ -51,6 +50,7 @@ class Batcher:
         predict: predicts several payloads of one layout together, in their order.
         policy: whether and how far jobs are joined.
         max_queue: more waiting jobs than this are refused.
+        max_wait: seconds; a job that would have to wait longer is refused, so that those ahead of it stay in time.
         time_limit: seconds from a job's arrival to its answer.
         observe: told (jobs, rows, seconds) of every prediction.
     """
@@ -61,6 +61,7 @@ class Batcher:
         policy: BatchPolicy,
         *,
         max_queue: int,
+        max_wait: float,
         time_limit: float,
         observe: Callable[[int, int, float], None],
     ) -> None:
@@ -68,6 +69,8 @@ class Batcher:
         self._policy = policy
         self._together = policy.enabled
         self._max_queue = max_queue
+        self._max_wait = max_wait
+        self._job_seconds = 0.0
         self._time_limit = time_limit
         self._observe = observe
         self._pace = Pace()
@@ -101,8 +104,9 @@ class Batcher:
         Raises:
             Overloaded: the queue is full.
         """
-        if len(self._queue) >= self._max_queue:
-            raise Overloaded(f"{self._max_queue} requests wait already: send it again after the Retry-After time.")
+        waiting = len(self._queue)
+        if waiting >= self._max_queue or (waiting >= _ALWAYS_QUEUED and waiting * self._job_seconds > self._max_wait):
+            raise Overloaded(f"{waiting} requests wait already: send it again after the Retry-After time.")
 
     async def submit(self, payload: Payload, params: Mapping[str, Any] | None) -> Any:
         """The model's output for `payload`.
@@ -209,6 +213,7 @@ class Batcher:
         rows = sum(job.payload.rows for job in jobs)
         self._running = []
         self._pace.learn(seconds, rows)
+        self._job_seconds += (seconds / len(jobs) - self._job_seconds) * _WEIGHT
         self._observe(len(jobs), rows, seconds)
         late = time.monotonic()
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -259,36 +264,3 @@ class Pace:
         if rows <= _SMALL_ROWS:
             return float("inf") if self._small is None else self._small
         return self._row * rows if self._row else float("inf")
-
-
-class NotByRowError(Exception):
-    """The output has no part for each row of the input."""
-
-
-def split(result: Any, rows: Sequence[int]) -> list[Any]:
-    """Cut a model's output for all rows into the parts that belong to each request.
-
-    Raises:
-        NotByRowError: it cannot be cut.
-    """
-    total = sum(rows)
-    bounds = [0]
-    for count in rows:
-        bounds.append(bounds[-1] + count)
-    pairs = list(itertools.pairwise(bounds))
-    if isinstance(result, np.ndarray):
-        if not result.ndim or len(result) != total:
-            raise NotByRowError
-        return [result[start:end] for start, end in pairs]
-    if isinstance(result, pd.DataFrame | pd.Series):
-        if len(result) != total:
-            raise NotByRowError
-        return [result.iloc[start:end] for start, end in pairs]
-    if isinstance(result, list):
-        if len(result) != total:
-            raise NotByRowError
-        return [result[start:end] for start, end in pairs]
-    if isinstance(result, dict) and result:
-        parts = {name: split(value, rows) for name, value in result.items()}
-        return [{name: values[number] for name, values in parts.items()} for number in range(len(rows))]
-    raise NotByRowError

@@ -51,7 +51,7 @@ class Names:
         return hash(self.names)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Block:
     """A table whose columns share one numeric dtype: `values` has shape (rows, columns)."""
 
@@ -77,7 +77,7 @@ class Block:
         return np.concatenate([self.values, *(other.values for other in others)]) if others else self.values
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Columns:
     """A table of columns of any dtypes, each of the same length."""
 
@@ -107,7 +107,7 @@ class Columns:
         return frame
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Frame:
     """A table with something unusual in it: nested values, pandas' own dtypes, an index.
 
@@ -136,7 +136,7 @@ class Frame:
         return pd.concat([self.frame, *(other.frame for other in others)], ignore_index=True)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Tensors:
     """One unnamed tensor, or several by name; the first axis is the row."""
 
@@ -168,7 +168,7 @@ class Tensors:
         }
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Opaque:
     """Anything else that JSON can say, for models without a signature: passed on as it is, alone."""
 

@@ -41,6 +41,7 @@ class Scorer:
             model.predict,
             policy,
             max_queue=settings.max_queue,
+            max_wait=settings.max_wait,
             time_limit=settings.time_limit,
             observe=observe,
         )

@@ -37,6 +37,9 @@ class Settings:
     max_body_bytes: int = _setting(64 * 2**20, "largest request body, compressed or not", least=1)
     max_rows: int = _setting(1_000_000, "most rows in one request", least=1)
     max_queue: int = _setting(512, "most requests that wait in one worker; more get 429", least=1)
+    max_wait: float = _setting(
+        0.25, "seconds that a request may be expected to wait for the model; more get 429", least=0
+    )
     time_limit: float = _setting(60.0, "seconds from request to answer; beyond that 504", least=0.001)
     hang_limit: float = _setting(120.0, "seconds after which a worker that does not react is replaced", least=0.1)
     drain_time: float = _setting(30.0, "most seconds that open requests get at SIGTERM", least=0)

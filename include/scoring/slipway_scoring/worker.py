@@ -34,8 +34,6 @@ _BEAT = 0.25
 _FLUSH = 0.05
 _QUIET = 0.3
 """Seconds without a request after which a draining worker closes the connections that idle clients keep open."""
-_SWITCH_INTERVAL = 0.001
-"""Python threads hand over after this many seconds: a prediction in a thread must not hold up the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,6 @@ def run(place: Place, directory: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return LOAD_FAILED
     logs.configure(_identity(model, place))
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     status = uvloop.run(_serve(place, model, started))
     sys.stderr.flush()
     # No interpreter shutdown: a prediction that hangs in its thread would hold it up.
@@ -119,7 +116,7 @@ async def _live(place: Place, app: App, scorer: Scorer, log: logs.RequestLog) ->
 async def _drain(place: Place, app: App, log: logs.RequestLog, listener: Listener) -> None:
     """Serve whoever still sends; every answer says `connection: close`. What is left then is idle and can be closed."""
     deadline = time.monotonic() + place.settings.drain_time
-    while time.monotonic() < deadline and (app.in_flight or time.monotonic() - app.last_request < _QUIET):
+    while time.monotonic() < deadline and (app.in_flight or time.perf_counter() - app.last_request < _QUIET):
         place.board.beat(place.number, DRAINING)
         await asyncio.sleep(_FLUSH / 5)
         log.flush()

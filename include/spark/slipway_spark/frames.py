@@ -41,11 +41,18 @@ class Rejecting:
 
     node: str
     counted: Observation
+    counts_again: DataFrame
     rejects: DataFrame
 
     def counts(self) -> tuple[int, int]:
-        """Rows that came in and rows that were rejected, once an output that depends on them is written."""
+        """Rows that came in and rows that were rejected, once an output that depends on them is written.
+
+        A Spark Connect server answers without the counts when they come to it late, and Spark takes none where it finds
+        out that there is nothing to do; then the rows are counted once more.
+        """
         found = self.counted.get
+        if "rejected" not in found:
+            found = self.counts_again.collect()[0].asDict()
         return int(found["rows"]), int(found["rejected"])
 
 
@@ -143,7 +150,7 @@ class Frames:
         self, node: str, frame: DataFrame, kept: list[str], reason: Column, more: list[Column], raw: Column | None
     ) -> DataFrame:
         """Return the good rows, and remember how to get the others."""
-        counted = Observation(f"{node}-{len(self.rejecting)}")
+        counted = Observation(f"{node}-{self.plan.attempt}")
         hidden = {REASON, _RESULT, _CORRUPT}
         columns = [F.col(f"`{name}`") for name in frame.columns if name not in hidden]
         metrics = [F.count(F.lit(1)).alias("rows"), F.count(reason).alias("rejected")]
@@ -157,7 +164,7 @@ class Frames:
         rejects = frame.filter(reason.isNotNull()).select(
             F.lit(node).alias("node"), reason.alias(REASON), whole.alias("row")
         )
-        self.rejecting.append(Rejecting(node, counted, rejects))
+        self.rejecting.append(Rejecting(node, counted, frame.agg(*metrics), rejects))
         return observed.filter(reason.isNull()).select(*(F.col(f"`{name}`") for name in kept), *more)
 
 

@@ -39,7 +39,7 @@ def run(spark: SparkSession, plan: Plan) -> dict[str, Any]:
     try:
         frames = Frames(spark, plan)
         tables = frames.build()
-        rows = {n["id"]: _write(spark, n, tables[n["id"]], outputs[n["id"]].staging) for n in writes}
+        rows = {n["id"]: _write(spark, n, tables[n["id"]], outputs[n["id"]].staging, plan.attempt) for n in writes}
         counts = {place.node: place.counts() for place in frames.rejecting}
         rejected = _write_rejects(spark, frames, counts, rejects)
         facts = _facts(plan, rows, counts)
@@ -60,9 +60,9 @@ def run(spark: SparkSession, plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(spark: SparkSession, node: dict[str, Any], table: DataFrame, path: str) -> int:
+def _write(spark: SparkSession, node: dict[str, Any], table: DataFrame, path: str, attempt: str) -> int:
     """Write one output to its staging place and return how many rows it has."""
-    counted = Observation(f"write-{node['id']}")
+    counted = Observation(f"write-{node['id']}-{attempt}")
     writer = table.observe(counted, F.count(F.lit(1)).alias("rows")).write.format(node["format"])
     writer = writer.options(**node["options"])
     if node["partitions"]:
@@ -74,11 +74,18 @@ def _write(spark: SparkSession, node: dict[str, Any], table: DataFrame, path: st
             schema = table.select(*(c for c in table.columns if c not in node["partitions"])).schema
             rows = spark.read.format(node["format"]).schema(schema).load(path).count()
         else:
-            rows = int(counted.get["rows"])
+            # Late counts (see `Rejecting.counts`): lines of text are counted where they were written.
+            found = counted.get
+            rows = int(found["rows"]) if "rows" in found else _lines(spark, node, path)
     except Exception as error:
         raise failed_in(node["id"], error) from error
     say(f"Node '{node['id']}': {rows:,} rows written.")
     return rows
+
+
+def _lines(spark: SparkSession, node: dict[str, Any], path: str) -> int:
+    schema = "line STRING"
+    return int(spark.read.format(node["format"]).options(**node["options"]).schema(schema).load(path).count())
 
 
 def _write_rejects(

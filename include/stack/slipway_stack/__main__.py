@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from slipway_stack import lifecycle
@@ -25,6 +26,10 @@ def main() -> int:
         console.line()
         print(f"slipway: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Who read the output has seen enough, as with `make demo | head`; nothing is left to be said to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("\nslipway: interrupted; what was started goes on, and `make stop` ends it.", file=sys.stderr)
         return 130

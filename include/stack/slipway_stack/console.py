@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ class Console:
         self._start = time.monotonic()
         self._terminal = sys.stdout.isatty()
         self._passing = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot show a tick is no reason to stop.
+            sys.stdout.reconfigure(errors="replace")
 
     def line(self, text: str = "") -> None:
         """A line that stays."""

@@ -48,8 +48,9 @@ def airflow(stack: Stack, keys: Keys) -> dict[str, str]:
             "fernet_key": keys.fernet_key,
             "execution_api_server_url": f"{stack.url('airflow')}/execution/",
         },
-        # Airflow itself puts SQLite into WAL mode, so that readers do not wait for the scheduler.
-        "database": {"sql_alchemy_conn": f"sqlite:///{stack.airflow / 'airflow.db'}"},
+        # Airflow itself puts SQLite into WAL mode, so that readers wait for nobody. Writers wait for each other, by
+        # default for 5 s, and then fail with "database is locked"; on a busy machine that is too short.
+        "database": {"sql_alchemy_conn": f"sqlite:///{stack.airflow / 'airflow.db'}?timeout=60"},
         "api": {
             "host": LOOPBACK,
             "port": stack.ports["airflow"],

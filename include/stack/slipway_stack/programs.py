@@ -72,7 +72,7 @@ def programs(stack: Stack, keys: Keys) -> list[Program]:
         ),
         Program(
             name="airflow-api-server",
-            command=airflow_command("api-server"),
+            command=[sys.executable, str(_HERE / "airflow_api_server.py")],
             environment=airflow,
             # The API that tasks use: Airflow builds it at the first request for it, which takes seconds. Asked for
             # here, it is built while the other processes start, and not while the first action waits.

@@ -105,10 +105,11 @@ class LocalFolder:
     def remove(self, key: str) -> None:
         """See `Folder`."""
         target = self._root / key
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target, onerror=_unless_gone)
-        else:
-            target.unlink(missing_ok=True)
+        while target.is_dir() and not target.is_symlink():
+            # Another process may be removing the same folder: what it takes away under our hands is gone as well.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(target)
+        target.unlink(missing_ok=True)
 
     def put(self, source: Path, key: str) -> None:
         """See `Folder`."""
@@ -196,9 +197,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _unless_gone(_function: object, _path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
-    # Another process may be removing the same folder.
-    if not isinstance(info[1], FileNotFoundError):
-        raise info[1]

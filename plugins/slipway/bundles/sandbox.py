@@ -109,7 +109,7 @@ def _attempt(
         "result_bytes": _RESULT_BYTES,
         "scratch_bytes": limits.probe_scratch_bytes,
         "mount_point": str(scratch),
-        "limits": _resource_limits(limits, namespaces=namespaces),
+        "limits": _resource_limits(limits),
         **_view(visible, masked),
     }
     started = time.monotonic()
@@ -157,14 +157,12 @@ def _attempt(
     )
 
 
-def _resource_limits(limits: Limits, *, namespaces: bool) -> dict[str, int]:
-    # Without a user namespace the kernel counts all threads of the user, Airflow's own too.
-    others = 0 if namespaces else _threads_of_user()
+def _resource_limits(limits: Limits) -> dict[str, int]:
     return {
         "RLIMIT_CPU": limits.probe_cpu_seconds,
         "RLIMIT_DATA": limits.probe_memory_bytes,
         "RLIMIT_FSIZE": limits.probe_scratch_bytes,
-        "RLIMIT_NPROC": limits.probe_processes + others,
+        "RLIMIT_NPROC": limits.probe_processes + _threads_of_user(),
         "RLIMIT_CORE": 0,
     }
 
@@ -276,6 +274,7 @@ def _memory_of(pids: list[int]) -> int:
 
 
 def _threads_of_user() -> int:
+    """Return how many threads this user runs: kernels before 5.14, and any without namespaces, count them all."""
     uid = os.geteuid()
     total = 0
     for entry in Path("/proc").iterdir():

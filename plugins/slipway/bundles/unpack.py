@@ -9,9 +9,11 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from threading import Lock
+from typing import Any, BinaryIO
 
 from slipway.bundles.archive import Member
 from slipway.bundles.wording import shown
@@ -20,6 +22,8 @@ from slipway.errors import Unavailable, UserError
 __all__ = ["FileRecord", "bundle_digest", "inflate", "record_of", "unpack"]
 
 _CHUNK = 1024**2
+_THREADS = min(4, os.cpu_count() or 1)
+_UNSHARED: AbstractContextManager[None] = nullcontext()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,44 +43,60 @@ def unpack(file: BinaryIO, plan: Mapping[str, Member], target: Path) -> list[Fil
     :raises UserError: if data do not fit the size or checksum that the archive promises for them.
     :raises Unavailable: if the disk is full.
     """
-    records: list[FileRecord] = []
-    try:
-        with ThreadPoolExecutor(1) as hasher:
-            for path, member in sorted(plan.items(), key=lambda item: item[1].start):
-                destination = target / path
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                records.append(FileRecord(path, member.size, _unpack_one(file, member, destination, hasher)))
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+    with ThreadPoolExecutor(_THREADS) as hashers, ThreadPoolExecutor(_THREADS) as workers:
+        unpacking = _Unpacking(file, hashers)
+        members = sorted(plan.items(), key=lambda item: item[1].start)
+        futures = [workers.submit(unpacking.unpack_one, target, path, member) for path, member in members]
+        try:
+            return sorted(future.result() for future in futures)
+        except BaseException as error:
+            unpacking.stopped = True
+            workers.shutdown(cancel_futures=True)
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise Unavailable(
+                    "The disk of the bundle store is full: free some space there, and run the import again."
+                ) from error
             raise
-        raise Unavailable(
-            "The disk of the bundle store is full: free some space there, and run the import again."
-        ) from error
-    return sorted(records)
 
 
-def _unpack_one(file: BinaryIO, member: Member, destination: Path, hasher: ThreadPoolExecutor) -> str:
-    """Write one file and return its sha256. Hashing goes on beside inflating and writing: all let go of the GIL."""
-    digest = hashlib.sha256()
-    hashing: Future[None] | None = None
-    with destination.open("xb", buffering=0) as out:
-        for chunk in inflate(file, member):
-            _write_all(out, chunk)
-            if hashing is not None:
-                hashing.result()
-            hashing = hasher.submit(digest.update, chunk)
-    if hashing is not None:
-        hashing.result()
-    return digest.hexdigest()
+class _Unpacking:
+    """One archive being unpacked by several threads: inflating, hashing and writing all let go of the GIL."""
+
+    def __init__(self, file: BinaryIO, hashers: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._lock = Lock()
+        self._hashers = hashers
+        self.stopped = False
+
+    def unpack_one(self, target: Path, path: str, member: Member) -> FileRecord:
+        """Write one file; it is hashed beside that, so that a single large file uses two cores as well."""
+        destination = target / path
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        hashing: Future[None] | None = None
+        with destination.open("xb", buffering=0) as out:
+            for chunk in inflate(self._file, member, self._lock):
+                if self.stopped:
+                    break
+                _write_all(out, chunk)
+                if hashing is not None:
+                    hashing.result()
+                hashing = self._hashers.submit(digest.update, chunk)
+        if hashing is not None:
+            hashing.result()
+        return FileRecord(path, member.size, digest.hexdigest())
 
 
-def inflate(file: BinaryIO, member: Member) -> Generator[bytes, None, None]:
+def inflate(
+    file: BinaryIO, member: Member, lock: AbstractContextManager[Any] = _UNSHARED
+) -> Generator[bytes, None, None]:
     """Yield the data of `member` in chunks of at most 1 MiB, never more than its promised size.
 
+    :param lock: is held while `file` is read, for threads that share it.
     :raises UserError: if they are damaged, or do not match size and CRC-32 of the directory.
     """
-    file.seek(member.start)
-    pieces = _deflated(file, member) if member.method == zipfile.ZIP_DEFLATED else _stored(file, member)
+    packed = _packed(file, member, lock)
+    pieces = _deflated(packed, member) if member.method == zipfile.ZIP_DEFLATED else _stored(packed, member)
     crc = 0
     left = member.size
     try:
@@ -104,15 +124,15 @@ def record_of(file: Path, path: str) -> FileRecord:
         return FileRecord(path, file.stat().st_size, hashlib.file_digest(data, "sha256").hexdigest())
 
 
-def _stored(file: BinaryIO, member: Member) -> Iterator[bytes]:
+def _stored(packed: Iterator[bytes], member: Member) -> Iterator[bytes]:
     if member.packed != member.size:
         raise _damaged(member)
-    yield from _packed(file, member)
+    yield from packed
 
 
-def _deflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
+def _deflated(packed: Iterator[bytes], member: Member) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    for chunk in _packed(file, member):
+    for chunk in packed:
         if inflater.eof:
             raise _damaged(member)
         while chunk:
@@ -124,10 +144,12 @@ def _deflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
         raise _damaged(member)
 
 
-def _packed(file: BinaryIO, member: Member) -> Iterator[bytes]:
+def _packed(file: BinaryIO, member: Member, lock: AbstractContextManager[Any]) -> Iterator[bytes]:
     left = member.packed
     while left:
-        chunk = file.read(min(_CHUNK, left))
+        with lock:
+            file.seek(member.start + member.packed - left)
+            chunk = file.read(min(_CHUNK, left))
         if not chunk:
             raise _damaged(member)
         left -= len(chunk)

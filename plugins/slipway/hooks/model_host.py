@@ -66,7 +66,7 @@ class ModelHostHook(RestHook):
 
     def set_live(self, endpoint: str, deployment: str) -> dict[str, Any]:
         """Switch an endpoint to a deployment at once; what served before drains."""
-        return dict(self.call("POST", f"/v1/endpoints/{endpoint}/live", json={"deployment": deployment}))
+        return dict(self.call("POST", f"/v1/endpoints/{endpoint}/live", json={"deployment": deployment}, timeout=150))
 
     def delete_deployment(self, endpoint: str, deployment: str) -> bool:
         """Remove a deployment that is not live; return whether there was one."""

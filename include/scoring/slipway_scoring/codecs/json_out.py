@@ -16,6 +16,8 @@ import numpy as np
 import orjson
 import pandas as pd
 
+from slipway_scoring.outputs import FramePart, SharedFrame, is_missing
+
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _DIRECT = "biu"
 """The kinds of numpy arrays that orjson writes as Python would."""
@@ -57,13 +59,13 @@ def _plain(value: Any) -> Any:
         direct = value.dtype.kind in _DIRECT or value.dtype == np.float64
         # A 32-bit float is written with the digits of its exact value, as `tolist` has them.
         return value if direct and value.flags.c_contiguous else _list_of_array(value)
+    if isinstance(value, FramePart):
+        return value.records
     if isinstance(value, pd.DataFrame):
-        columns = [_column(value.iloc[:, number]) for number in range(value.shape[1])]
-        names = [str(name) for name in value.columns]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return SharedFrame(value).records
     if isinstance(value, pd.Series):
         name = "0" if value.name is None else str(value.name)
-        return [{name: item} for item in _column(value)]
+        return SharedFrame(value.to_frame(name=name)).records
     return value
 
 
@@ -71,15 +73,6 @@ def _list_of_array(value: np.ndarray[Any, Any]) -> Any:
     if value.dtype.kind == "M":
         return [None if pd.isna(stamp) else stamp.isoformat() for stamp in pd.DatetimeIndex(value.ravel())]
     return value.tolist()
-
-
-def _column(values: pd.Series[Any]) -> list[Any]:
-    kind = values.dtype.kind
-    return values.tolist() if kind in "biuf" else [None if _is_missing(item) else item for item in values]
-
-
-def _is_missing(item: Any) -> bool:
-    return item is None or item is pd.NaT or item is pd.NA
 
 
 def _spell_infinity(value: Any) -> Any:
@@ -98,7 +91,7 @@ def _spell_infinity(value: Any) -> Any:
 
 def _default(value: Any) -> Any:  # noqa: PLR0911 -- one line a type reads best
     """What orjson does not know: numpy scalars, times, bytes, and containers of other libraries."""
-    if _is_missing(value):
+    if is_missing(value):
         return None
     if isinstance(value, pd.Timestamp | dt.date | dt.time):
         return value.isoformat()

@@ -18,6 +18,8 @@ from slipway_scoring.payload import Payload
 from slipway_scoring.schema import Schema
 from slipway_scoring.tables import TableReader
 
+_CSV_BLOCK = 1 << 20
+"""Arrow parses blocks of this many bytes at the same time."""
 _ARROW_TYPES = {
     "double": "float64",
     "float": "float32",
@@ -84,7 +86,7 @@ def _arrow_csv(body: bytes, reader: TableReader, columns: list[str], *, header: 
         table = arrow_csv.read_csv(
             pa.py_buffer(body),
             read_options=arrow_csv.ReadOptions(
-                column_names=columns, skip_rows=1 if header else 0, use_threads=False, block_size=max(len(body), 1) + 1
+                column_names=columns, skip_rows=1 if header else 0, block_size=_CSV_BLOCK
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=types, include_columns=list(schema.names), strings_can_be_null=True

@@ -11,10 +11,12 @@ import orjson
 import pandas as pd
 
 from slipway_scoring.codecs import json_out
+from slipway_scoring.outputs import whole
 
 
 def to_csv(result: Any, *, header: bool) -> bytes:
     """CSV with `\\n` line ends; a header only if asked for, as SageMaker's batch transform expects none."""
+    result = whole(result)
     if isinstance(result, pd.Series):
         result = result.to_frame(name=result.name if result.name is not None else "predictions")
     if isinstance(result, pd.DataFrame):
@@ -50,6 +52,7 @@ def to_arrow(result: Any) -> bytes:
     """
     import pyarrow as pa
 
+    result = whole(result)
     try:
         if isinstance(result, pd.Series):
             result = result.to_frame(name=str(result.name) if result.name is not None else "predictions")

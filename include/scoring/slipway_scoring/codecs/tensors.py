@@ -20,6 +20,7 @@ from slipway_scoring import enforce
 from slipway_scoring.codecs import json_in, json_out
 from slipway_scoring.errors import BadPayload
 from slipway_scoring.model import Model
+from slipway_scoring.outputs import whole
 from slipway_scoring.payload import Array, Payload, Tensors
 from slipway_scoring.schema import Column, Schema, Tensor
 from slipway_scoring.tables import TableReader, check_depth
@@ -202,6 +203,7 @@ def _cast(values: Array, tensor: Tensor) -> Array:
 
 def of_result(result: Any) -> dict[str, Array]:
     """A model's output as named tensors; what is neither number nor text becomes JSON text."""
+    result = whole(result)
     if isinstance(result, pd.DataFrame):
         return {str(name): _tensor(result.iloc[:, number].to_numpy()) for number, name in enumerate(result.columns)}
     if isinstance(result, dict) and result:

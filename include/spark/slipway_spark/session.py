@@ -58,7 +58,7 @@ def _connect(plan: Plan, lease: Lease | None) -> SparkSession:
             spark = SparkSession.builder.remote(f"{address};session_id={lease.session}").create()
             with suppress(PySparkException):
                 # Kept on the server when this client goes.
-                spark.release_session_on_close = False
+                setattr(spark, "release_session_on_close", False)  # noqa: B010  # Connect only: not in the common type
                 _ = spark.version  # asks the server, which refuses a session that it has closed
                 prepared = _prepared(spark, plan, lease.settings)
                 lease.remember(list(plan.conf))

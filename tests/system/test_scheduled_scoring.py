@@ -52,7 +52,8 @@ def test_a_backfill_of_five_days_gives_each_day_its_own_output(stack: RunningSta
     )
     assert [run["state"] for run in runs(stack, "backfill")] == ["success"] * 5
     folders = list((stack.stack.home / "scores/breast-cancer-daily").glob("execution=*"))
-    patients = [set(scored(str(folder))) for folder in folders]
+    # Switched on, the schedule has made its own run for yesterday, of which there is no data.
+    patients = [found for folder in folders if (found := set(scored(str(folder))))]
     days = [{patient % 7 for patient in some} for some in patients]
     assert sorted(days, key=min) == [{0}, {1}, {2}, {3}, {4}], "each run scored its own day"
 

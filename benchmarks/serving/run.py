@@ -157,7 +157,7 @@ class Bench:
             after = load.wrk(server, json.dumps(body).encode(), connections=CONNECTIONS, seconds=2)
             _note(
                 f"peak {peak:.0f}/s, p99 {normal.p99 * 1000:.0f} ms; at 4×: {crowd.goodput:.0f}/s good, p99 "
-                f"{crowd.p99 * 1000:.0f} ms, {crowd.refused} refused, {crowd.lost} lost; after: {after.per_second:.0f}/s"
+                f"{crowd.p99 * 1000:.0f} ms, {crowd.refused} refused, {crowd.lost} lost; then {after.per_second:.0f}/s"
             )
         return [
             Line("goodput at four times the load, against the peak", crowd.goodput / peak, 0.8),

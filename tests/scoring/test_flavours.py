@@ -33,6 +33,7 @@ BODY = {"dataframe_split": X.to_dict(orient="split")}
 
 
 def _save(flavor: Any, model: Any, path: Path, output: Any, **more: Any) -> Path:
+    more = {"pip_requirements": ["pandas"], **more}  # Inferring them takes MLflow seconds.
     flavor.save_model(model, path, signature=infer_signature(X, output), input_example=X.head(2), **more)
     return path
 
@@ -132,7 +133,7 @@ class Doubler(mlflow.pyfunc.PythonModel):
 
 def test_any_other_pyfunc(tmp_path: Path) -> None:
     signature = infer_signature(X, [1.0], params={"plus": 1.0})
-    mlflow.pyfunc.save_model(tmp_path / "m", python_model=Doubler(), signature=signature)
+    mlflow.pyfunc.save_model(tmp_path / "m", python_model=Doubler(), signature=signature, pip_requirements=[])
     with InProcess(tmp_path / "m") as server:
         assert server.model.flavor == "pyfunc"
         row = X.head(1).to_dict(orient="records")
@@ -145,7 +146,7 @@ def test_a_signature_from_type_hints(tmp_path: Path) -> None:
     def shout(model_input: list[str]) -> list[str]:
         return [text.upper() for text in model_input]
 
-    mlflow.pyfunc.save_model(tmp_path / "m", python_model=shout, input_example=["a"])
+    mlflow.pyfunc.save_model(tmp_path / "m", python_model=shout, input_example=["a"], pip_requirements=["mlflow"])
     with InProcess(tmp_path / "m") as server:
         assert server.predict({"inputs": ["a", "b"]}) == ["A", "B"]
         server.refusal({"instances": ["a"]})
@@ -189,6 +190,15 @@ def test_no_shortcut_for_what_is_not_plainly_linear() -> None:
 
     for steps in ([Odd().fit(X, BINARY)], [SVC().fit(X, y)], [MinMaxScaler().fit(X), LogisticRegression().fit(X, y)]):
         assert linear.shortcut(steps) is None
+
+
+def test_an_mlflow_uri_is_downloaded(tmp_path: Path) -> None:
+    from slipway_scoring.serve import find_model
+
+    _sklearn(tmp_path / "model")
+    found = find_model(f"file://{tmp_path}/model")
+    assert found != tmp_path / "model"
+    assert (found / "MLmodel").read_bytes() == (tmp_path / "model" / "MLmodel").read_bytes()
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:

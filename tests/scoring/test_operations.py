@@ -87,6 +87,7 @@ def test_token(iris_directory: Path) -> None:
         assert "s3cret" not in server.log()
 
 
+@pytest.mark.requires("openssl")
 def test_tls(iris_directory: Path, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(

@@ -61,6 +61,15 @@ def test_draining_closes_connections_politely(iris_directory: Path) -> None:
         assert server.process.wait(10) == 0
 
 
+def test_sigterm_while_the_model_loads(tmp_path: Path) -> None:
+    code = "import time\ntime.sleep(60)\nclass CustomPreprocessor:\n    def predict(self, frame): ...\n"
+    with Server(bundle_model(tmp_path / "m", code), ready=False) as server:
+        while not server.workers():
+            time.sleep(0.05)
+        time.sleep(1)
+        assert server.stop() == 0
+
+
 def test_the_drain_time_is_a_bound(faulty_directory: Path) -> None:
     with Server(faulty_directory, "--drain-time", "1") as server:
         load = Load(server.port, "/invocations", _deed(30), clients=1).start()

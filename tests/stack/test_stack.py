@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from slipway_stack import lifecycle
@@ -19,7 +21,8 @@ from slipway_stack.airflow_api import AirflowClient, AirflowError, Run
 from slipway_stack.console import Console
 from slipway_stack.errors import StackError
 from slipway_stack.leftovers import Group
-from slipway_stack.settings import PORT_VARIABLES, Stack
+from slipway_stack.ports import pick_free
+from slipway_stack.settings import CHECKOUT, PORT_VARIABLES, Stack
 from slipway_stack.supervisor import Supervisor
 from tests.stack.running import RunningStack, running_stack
 
@@ -44,6 +47,16 @@ def wait_until_well(stack: Stack, seconds: float = 120) -> None:
         time.sleep(0.5)
 
 
+def score_until_answered(url: str, seconds: float = 60) -> None:
+    """Wait for the demo's endpoint to answer; a host that was killed brings it back by itself."""
+    sample = (CHECKOUT / "include/model_bundles/breast-cancer/model_bundle/sample_input.json").read_bytes()
+    deadline = time.monotonic() + seconds
+    while (response := httpx.post(url, content=sample, headers={"Content-Type": "application/json"})).is_error:
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.5)
+    assert response.json()["predictions"][2]["diagnosis"] == "malignant"
+
+
 def pids(stack: Stack) -> dict[str, int]:
     return {name: info["pid"] for name, info in Supervisor(stack).states().items()}
 
@@ -51,9 +64,10 @@ def pids(stack: Stack) -> dict[str, int]:
 def command_line(command: str, stack: Stack, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command as `make` runs it, for this stack."""
     environment = {**os.environ, "SLIPWAY_HOME": str(stack.home), **variables}
+    packages = [Path(lifecycle.__file__).parents[1], CHECKOUT / "plugins"]
     return subprocess.run(
         [sys.executable, "-m", "slipway_stack", command],
-        env={**environment, "PYTHONPATH": str(Path(lifecycle.__file__).resolve().parents[1])},
+        env={**environment, "PYTHONPATH": os.pathsep.join(map(str, packages))},
         capture_output=True,
         text=True,
         check=False,
@@ -133,6 +147,35 @@ def test_status_tells_how_the_stack_is(stack: RunningStack, tmp_path: Path) -> N
     assert command_line("status", Stack(tmp_path, {})).returncode == 3
 
 
+@pytest.mark.requires("curl")
+def test_the_demo_goes_from_zip_to_endpoint_and_a_second_one_changes_nothing(stack: RunningStack) -> None:
+    done = command_line("demo", stack.stack)
+    assert done.returncode == 0, done.stderr
+    url = f"{stack.model_host_url}/endpoints/breast-cancer"
+    assert f"Endpoint   {url}" in done.stdout
+    assert f"curl -sS -X POST {url}/invocations" in done.stdout
+    assert f"URL = '{url}/invocations'" in done.stdout
+    assert f"login admin, password {stack.keys.password}" in done.stdout
+    for language in ("curl", "Python"):
+        [line] = [line for line in done.stdout.splitlines() if f"✓ the {language} sample gives " in line]
+        predictions = json.loads(line.partition(" gives ")[2])
+        assert [row["diagnosis"] for row in predictions] == ["benign", "benign", "malignant"]
+
+    made = {dag: stack.airflow.runs(dag) for dag in ("import_bundle", "register_model", "deploy_mlflow")}
+    assert [len(runs) for runs in made.values()] == [1, 1, 1]
+    again = command_line("demo", stack.stack)
+    assert "breast-cancer is deployed already, as version 1" in again.stdout, again.stderr
+    assert {dag: stack.airflow.runs(dag) for dag in made} == made
+
+
+def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_FREE_BYTES", 2**70)
+    ports = dict(zip(PORT_VARIABLES, pick_free(len(PORT_VARIABLES)), strict=True))
+    with pytest.raises(StackError, match=r"is on a disk with [\d.]+ GB free, and the stack needs .* set SLIPWAY_HOME"):
+        lifecycle.up(Stack(tmp_path, ports), Console())
+    assert not Supervisor(Stack(tmp_path, ports)).is_running()
+
+
 def test_every_process_is_back_after_kill_9_and_its_children_are_gone(stack: RunningStack) -> None:
     before = pids(stack.stack)
     children = set(session_of(stack.stack).members(whole_session=True)) - set(before.values())
@@ -141,6 +184,7 @@ def test_every_process_is_back_after_kill_9_and_its_children_are_gone(stack: Run
         os.kill(pid, signal.SIGKILL)
     time.sleep(2)
     wait_until_well(stack.stack)
+    score_until_answered(f"{stack.model_host_url}/endpoints/breast-cancer/invocations")
     after = set(session_of(stack.stack).members(whole_session=True))
     assert after & (set(before.values()) | children) == {supervisor}
 

@@ -22,7 +22,7 @@ from slipway_scoring.model import BatchPolicy
 from slipway_scoring.outputs import NotByRowError, split
 from slipway_scoring.payload import Payload
 
-INLINE_SECONDS = 0.005
+INLINE_SECONDS = 0.02
 """A prediction expected to take no longer runs on the event loop."""
 _SMALL_ROWS = 64
 _WEIGHT = 0.2

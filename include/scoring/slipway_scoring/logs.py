@@ -112,3 +112,4 @@ def configure(identity: dict[str, Any]) -> None:
     handler.setFormatter(JsonFormatter(identity))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
+    logging.getLogger("_granian").setLevel(logging.WARNING)  # Its comings and goings are told by the worker.

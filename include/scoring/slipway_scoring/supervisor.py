@@ -143,7 +143,9 @@ class Supervisor:
         while worker.pid:
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:
-                return abs(os.waitstatus_to_exitcode(status))
+                code = os.waitstatus_to_exitcode(status)
+                # A worker that was still loading its model has nothing to drain, and dies of the signal.
+                return 0 if code == -signal.SIGTERM else abs(code)
             if time.monotonic() > deadline:
                 _say(f"Worker {worker.number} had not finished when the drain time was over; it is killed.")
                 os.kill(worker.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@ containers speak too: `POST /invocations`, `GET /ping`, `/health`, `/version`.""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -25,11 +26,14 @@ def routes(scorer: Scorer) -> list[Route]:
 
 
 def invocations(scorer: Scorer) -> Handler:
-    """A handler that reads any format that MLflow or SageMaker send, and answers by Accept."""
+    """A handler that reads any format that MLflow or SageMaker send."""
     reader, raw_inputs = scorer.model.reader, scorer.model.takes_raw_inputs
+    return tables(scorer, lambda body: json_in.decode(body, reader, raw_inputs=raw_inputs))
 
-    def json(body: bytes) -> negotiation.Decoded:
-        return json_in.decode(body, reader, raw_inputs=raw_inputs)
+
+def tables(scorer: Scorer, json: Callable[[bytes], negotiation.Decoded]) -> Handler:
+    """A handler that reads JSON by `json` and every other format by its content type, and answers by Accept."""
+    reader = scorer.model.reader
 
     async def handle(request: Request) -> Response:
         content_type, write = negotiation.writer(request.headers.get("accept"))

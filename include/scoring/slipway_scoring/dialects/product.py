@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from slipway_scoring.codecs import json_in, negotiation
-from slipway_scoring.http import Handler, Request, Response, Route
-from slipway_scoring.scorer import Scorer, written
+from slipway_scoring.dialects import mlflow
+from slipway_scoring.http import Handler, Route
+from slipway_scoring.scorer import Scorer
 
 
 def routes(scorer: Scorer) -> list[Route]:
@@ -21,10 +22,4 @@ def _predict(scorer: Scorer) -> Handler:
             return json_in.split(document, reader), None
         return json_in.decode(body, reader, raw_inputs=raw_inputs)
 
-    async def handle(request: Request) -> Response:
-        content_type, write = negotiation.writer(request.headers.get("accept"))
-        payload, params = negotiation.decode(request.headers, request.body, reader, json)
-        result = await scorer.score(payload, params)
-        return Response(written(write, result), content_type=content_type, rows=payload.rows)
-
-    return handle
+    return mlflow.tables(scorer, json)

@@ -231,9 +231,7 @@ def _print(measured: list[dict[str, Any]]) -> None:
     for kind in KINDS:
         memory = by_kind[kind]["python_megabytes"]
         seconds, cpu = by_kind[kind]["seconds"], by_kind[kind]["cpu_seconds"]
-        print(
-            f"  {kind:10} {rate[kind]:>12,.0f} rows/s  {seconds:8.2f} s  {cpu:8.2f} s of CPU  {memory:6.0f} MB of Python"
-        )
+        print(f"  {kind:10} {rate[kind]:>12,.0f} rows/s  {seconds:8.2f} s  {cpu:8.2f} s of CPU  {memory:6.0f} MB")
     print(f"  slipway is {rate['slipway'] / rate['spark_udf']:.2f} × spark_udf (at least 2), "
           f"{rate['slipway'] / rate['copy']:.0%} of a plain copy (at least 50 %)", flush=True)  # fmt: skip
 

@@ -54,8 +54,6 @@ with DAG(
     verify = VerifyOperator(task_id="verify", plan=resolve.output)
     switch = ModelHostSwitchOperator(task_id="switch", plan=resolve.output)
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
-    restore = ModelHostRestoreOperator(
-        task_id="restore", plan=resolve.output, deployed=deploy.output, published=publish.output
-    )
+    restore = ModelHostRestoreOperator(task_id="restore", plan=resolve.output)
 
     resolve >> deploy >> verify >> switch >> publish >> restore.as_teardown(setups=deploy)

@@ -20,7 +20,7 @@ with DAG(
     params={
         "bundle_uri": lifecycle.text_param(
             "Bundle URI",
-            "Where the zip is: a path, or a URI such as `file:///models/churn.zip` or `s3://bucket/churn.zip`.",
+            "Where the zip is: a path, or a URI such as `file:///models/churn.zip` or `s3://aws_default@bucket/churn.zip`.",
             required=True,
         ),
         "name": lifecycle.text_param("Name", "Name of the model. Empty: from `bundle.yaml`, or else the file's name."),

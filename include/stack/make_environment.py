@@ -71,7 +71,8 @@ def install(files: list[str], *, anew: bool) -> None:
     # uv is pinned like everything else, and fetched with pip because that is what is there.
     pinned = re.findall(r"^uv==[^\s;]+", (CHECKOUT / "requirements.txt").read_text(), re.MULTILINE)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned)
-    count = sum(line[:1].isalnum() for name in files for line in (CHECKOUT / name).read_text().splitlines())
+    lines = [line for name in files for line in (CHECKOUT / name).read_text().splitlines()]
+    count = len({line.partition("==")[0] for line in lines if "==" in line})
     print(f"Installing some {count} packages with uv: a minute or two where the network is fast", flush=True)
     # On a terminal uv shows how far it is; a log is spared the list.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]

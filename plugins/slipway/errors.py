@@ -6,7 +6,14 @@ __all__ = ["NotFound", "SlipwayError", "Unavailable", "UserError"]
 
 
 class SlipwayError(Exception):
-    """A failure that Slipway can explain: one sentence that names the thing, the rule and the remedy."""
+    """A failure that Slipway can explain: one sentence that names the thing, the rule and the remedy.
+
+    :param code: the `error_code` of the service that refused, where one did.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UserError(SlipwayError):

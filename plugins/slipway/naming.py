@@ -15,6 +15,7 @@ __all__ = [
     "check_digest",
     "check_endpoint",
     "check_model",
+    "default_endpoint",
     "deployment_id",
     "deployment_tag",
     "spec_digest",

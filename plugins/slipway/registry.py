@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from slipway import naming
@@ -67,20 +66,25 @@ class Registry:
 
         :raises UserError: if the version was not made by register_model.
         """
-        raw = self.mlflow.read_json_artifact(version, MANIFEST)
-        if raw is None:
+        if LOCK_TAG not in version.tags:
             raise UserError(
                 f"Version {version.version} of model '{version.name}' was not registered by Slipway, so nothing is "
                 f"known of its environment: run register_model with model_uri '{version.uri}' first."
             )
-        return ModelManifest.model_validate(raw)
+        return ModelManifest.model_validate(self.mlflow.read_json_artifact(version, MANIFEST))
 
     def deployments(self, model: str) -> Iterator[tuple[ModelVersion, DeploymentRecord]]:
         """Yield every recorded deployment of a model with the version it serves."""
         for version in self.mlflow.list_versions(model):
             for key, value in version.tags.items():
                 if key.startswith(naming.DEPLOYMENT_TAG_PREFIX):
-                    yield version, DeploymentRecord.model_validate(json.loads(value))
+                    try:
+                        yield version, DeploymentRecord.model_validate_json(value)
+                    except ValueError:
+                        raise UserError(
+                            f"Tag '{key}' of version {version.version} of model '{model}' is not a deployment's "
+                            "record: somebody changed it; remove the tag in MLflow and deploy again."
+                        ) from None
 
     def find_deployment(self, model: str, target: str, endpoint: str) -> DeploymentRecord | None:
         """Return the record of what `endpoint` on `target` serves, if it serves this model."""

@@ -24,7 +24,11 @@ __all__ = [
     "probe_memory_bytes",
     "probe_timeout_seconds",
     "python",
+<<<<<<< HEAD
     "scores_dir",
+=======
+    "ready_timeout_seconds",
+>>>>>>> main
     "scoring_home",
     "spark_archives",
     "spark_home",
@@ -90,6 +94,11 @@ def probe_cpu_seconds() -> int:
 def probe_memory_bytes() -> int:
     """Most memory that a probe may use, in bytes."""
     return _number("probe_memory_bytes", 4 * _GIB)
+
+
+def ready_timeout_seconds() -> int:
+    """Longest time from asking for a deployment until it is ready: fetching, installing, starting. In seconds."""
+    return _number("ready_timeout_seconds", 3000)
 
 
 def allow_source_distributions() -> bool:

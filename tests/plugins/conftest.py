@@ -42,8 +42,8 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.1)
         yield url
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
+        os.killpg(server.pid, signal.SIGKILL)  # it takes its time over SIGTERM, and its files are temporary
+        server.wait()
 
 
 @pytest.fixture

@@ -70,6 +70,10 @@ FAULTY_CODE = """
             for seconds, deed in zip(frame["seconds"], frame["deed"]):
                 if deed == "die":
                     os._exit(9)
+                if deed == "exit":
+                    raise SystemExit("gone")
+                if deed == "stop":
+                    raise StopIteration
                 if deed == "raise":
                     raise RuntimeError("secret detail /etc/passwd")
                 if deed == "spin":

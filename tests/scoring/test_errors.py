@@ -127,6 +127,8 @@ def test_the_models_errors_are_the_payloads(faulty_directory: Path) -> None:
     with InProcess(faulty_directory) as server:
         message = server.refusal(_deed(0, "raise"))
         assert "RuntimeError" in message
+        assert "SystemExit" in server.refusal(_deed(0, "exit"))
+        assert "StopIteration" in server.refusal(_deed(0, "stop"))
         assert server.ask("GET", "/ping").status == 200
 
 

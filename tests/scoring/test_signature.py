@@ -220,3 +220,11 @@ def test_rows_by_position(iris: InProcess) -> None:
     assert iris.predict({"dataframe_split": {"data": [IRIS_ROW]}}) == [0]
     assert "4 values" in iris.refusal({"instances": [IRIS_ROW[:3]]})
     assert "twice" in iris.refusal({"dataframe_split": {"columns": [*IRIS, "petal_width"], "data": [[*IRIS_ROW, 1]]}})
+
+
+def test_texts_and_objects_are_no_rows(tmp_path: Path) -> None:
+    code = "class CustomPreprocessor:\n    def predict(self, frame):\n        return frame['a'].to_numpy()\n"
+    with InProcess(models.bundle_model(tmp_path / "m", code, models.columns(["a", "b"], "string"))) as server:
+        assert server.predict({"dataframe_split": {"columns": ["a", "b"], "data": [["x", "y"]]}}) == ["x"]
+        server.refusal({"dataframe_split": {"columns": ["a", "b"], "data": ["xy"]}})
+        server.refusal({"dataframe_split": {"columns": ["a", "b"], "data": [["x", "y"], {"x": 1, "y": 2}]}})

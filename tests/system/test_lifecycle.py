@@ -42,7 +42,7 @@ def golden(stack: RunningStack, model: str, version: str) -> dict[str, Any]:
     return dict(httpx.get(f"{stack.mlflow_url}/model-versions/get-artifact", params=query).json()["golden"])
 
 
-@pytest.mark.parametrize("model", ["breast-cancer", "diabetes-boosted"])
+@pytest.mark.parametrize("model", SAMPLES)
 @pytest.mark.parametrize("kind", ["curl", "python"])
 def test_the_published_sample_gives_the_golden_predictions_when_pasted(
     stack: RunningStack, deployed: dict[str, dict[str, Any]], model: str, kind: str
@@ -52,6 +52,9 @@ def test_the_published_sample_gives_the_golden_predictions_when_pasted(
     command = ["bash", "-c", code] if kind == "curl" else ["python3", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"})
     answer = json.loads(run.stdout)["predictions"] if kind == "curl" else ast.literal_eval(run.stdout)
+    if model == "wine-no-sample":  # its sample is made from the signature
+        assert len(answer) == 1
+        return
     assert first_difference(golden(stack, model, published["version"])["output"], answer, 1e-6) is None
 
 
@@ -120,6 +123,7 @@ def test_re_register_redeploy_undeploy(
 
 
 def test_an_endpoint_with_a_token_refuses_who_has_none(stack: RunningStack, registered: dict[str, str]) -> None:
+    deploy(stack, "diabetes-boosted", endpoint="guarded")
     published = deploy(stack, "diabetes-boosted", endpoint="guarded", auth="token")
     split = golden(stack, "diabetes-boosted", published["version"])["input"]["dataframe_split"]
     with pytest.raises(httpx.HTTPStatusError, match="401"):

@@ -49,7 +49,7 @@ class Config(BaseModel):
     pass_env: str = ""
     """comma-separated names of variables that scoring servers get from the host's own"""
 
-    lease_seconds: _Seconds = 1800.0
+    lease_seconds: _Seconds = 3600.0
     """a candidate not made live within this time is removed"""
     drain_seconds: _Seconds = 30.0
     """what is in flight at a switch has this long to end"""

@@ -111,6 +111,8 @@ class Deployment:
         except DeploymentFailure as failure:
             if self.state not in {"draining", "stopped"}:
                 self.record.log_tail = list(log.tail)
+                # Fetching and installing fail by networks and disks: such a deployment may be put again.
+                self.record.passing = self.state == "preparing"
                 self.set_state("failed", str(failure))
                 await self._save()
         finally:
@@ -194,6 +196,7 @@ class Deployment:
             "endpoint": self._endpoint.name,
             "state": record.state,
             "error": record.error or (supervisor.trouble if supervisor is not None else None),
+            "passing": record.passing,
             "model": record.spec.model,
             "version": record.spec.version,
             "model_uri": record.spec.model_uri,

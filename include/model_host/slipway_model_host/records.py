@@ -75,6 +75,7 @@ class DeploymentRecord(BaseModel):
     spec: Spec
     state: State = "preparing"
     error: str | None = None
+    passing: bool = False
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     leased_at: float = Field(default_factory=time.time)
     environment: str | None = None

@@ -171,13 +171,13 @@ class Batcher:
         first = self._queue.popleft()
         jobs = [first]
         layout = first.payload.layout
-        if not self._together or layout is None or first.params:
+        if not self._together or layout is None:
             return jobs
         room = self._policy.max_size - first.payload.rows
         others: list[Job] = []
         while self._queue and room > 0:
             job = self._queue.popleft()
-            if job.payload.rows <= room and not job.params and job.payload.layout == layout:
+            if job.payload.rows <= room and job.params == first.params and job.payload.layout == layout:
                 jobs.append(job)
                 room -= job.payload.rows
             else:
@@ -199,12 +199,15 @@ class Batcher:
             except NotByRowError:
                 # The model's output is no row-by-row one after all: never join its requests again.
                 self._together = False
-            except Exception:  # noqa: BLE001, S110 -- one of the jobs is at fault: run apart, only that one fails
+            except (Exception, SystemExit):  # noqa: BLE001, S110 -- one job is at fault: run apart, only that one fails
                 pass
         outcomes: list[Any] = []
         for job in jobs:
             try:
                 outcomes.append(self._predict([job.payload], job.params))
+            except (StopIteration, SystemExit) as error:
+                # Neither may pass through a future, and a model's sys.exit must not end the server.
+                outcomes.append(RuntimeError(f"the model raised {error!r}"))
             except Exception as error:  # noqa: BLE001 -- whatever a model raises is this job's outcome
                 outcomes.append(error)
         return outcomes

@@ -60,6 +60,8 @@ class TableReader:
                     return self._short([pick(row) for row in rows])
             except _SURPRISES:
                 pass
+        if any(isinstance(row, dict) for row in rows):
+            raise BadPayload("A row of a split table is an object: send every row as a list of values.")
         if names is None and self._schema is not None and self._schema.names and self._schema.columns:
             names = self._positional_names(rows)
         return self.frame(_make_frame(rows, names, index), typed=False)
@@ -157,8 +159,8 @@ class TableReader:
             if block.ndim != 2 or block.shape[1] != width:
                 raise ValueError("not a table")
             return Block(self._names, block)
-        if set(map(len, rows)) != {width}:
-            raise ValueError("not a table")
+        if set(map(len, rows)) != {width} or not set(map(type, rows)) <= {list, tuple}:
+            raise ValueError("not a table")  # A string is no row of letters, an object no row of its keys.
         return self._short_columns(list(zip(*rows, strict=True)))
 
     def _short_columns(self, columns: Sequence[Sequence[Any]]) -> Payload:

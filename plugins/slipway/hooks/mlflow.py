@@ -9,12 +9,12 @@ Source of the protocol: https://mlflow.org/docs/latest/api_reference/rest-api.ht
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from slipway.domain import ModelVersion
-from slipway.errors import NotFound, SlipwayError, UserError
+from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.rest import RestHook, base_url
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ __all__ = ["RUN_TAG", "MlflowHook"]
 
 RUN_TAG = "slipway.run"
 EXPERIMENT = "slipway"
+
+# MLflow's names for 429, 503 and 504.
+_PASSING_CODES = frozenset({"REQUEST_LIMIT_EXCEEDED", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED"})
+# Kinds of model_uri: what the tracking server resolves itself, and object stores.
+_SERVER_SCHEMES = frozenset({"runs", "models", "mlflow-artifacts"})
+_MODEL_SCHEMES = _SERVER_SCHEMES | {"s3", "gs", "abfss", "wasbs", "hdfs", "dbfs"}
 
 _API = "/api/2.0/mlflow"
 _PAGE = 1000
@@ -47,7 +53,7 @@ class MlflowHook(RestHook):
         """
         try:
             answer = self.call("GET", f"{_API}/model-versions/get", params={"name": model, "version": version})
-        except (NotFound, UserError) as e:
+        except NotFound as e:
             raise self._unknown_version(model, version, e) from None
         return _version(answer["model_version"])
 
@@ -58,7 +64,9 @@ class MlflowHook(RestHook):
         """
         try:
             answer = self.call("GET", f"{_API}/registered-models/alias", params={"name": model, "alias": alias})
-        except (NotFound, UserError):
+        except UserError as e:
+            if e.code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
             aliases = self.get_model(model).get("aliases", [])
             known = ", ".join(sorted(f"'{a['alias']}'" for a in aliases)) or "none"
             raise NotFound(
@@ -74,7 +82,7 @@ class MlflowHook(RestHook):
         """
         try:
             answer = self.call("GET", f"{_API}/registered-models/get", params={"name": model})
-        except (NotFound, UserError):
+        except NotFound:
             raise NotFound(
                 f"Model '{model}' is not registered in MLflow: run register_model with name '{model}' first."
             ) from None
@@ -100,18 +108,12 @@ class MlflowHook(RestHook):
         return str(self.call("GET", f"{_API}/model-versions/get-download-uri", params=params)["artifact_uri"])
 
     def read_json_artifact(self, version: ModelVersion, path: str) -> Any:
-        """Return one JSON file of a version's model directory, or None if the model has no such file.
+        """Return one JSON file of a version's model directory.
 
         The route is the one MLflow's own pages use to show an artifact.
         """
         params = {"name": version.name, "version": version.version, "path": path}
-        try:
-            return self.call("GET", "/model-versions/get-artifact", params=params)
-        except SlipwayError:
-            # MLflow answers a missing file with a 500: ask whether it is there before blaming the server.
-            if path not in self._list_files(version, path.rpartition("/")[0]):
-                return None
-            raise
+        return self.call("GET", "/model-versions/get-artifact", params=params)
 
     def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag of a version."""
@@ -158,57 +160,78 @@ class MlflowHook(RestHook):
 
         The tags are on the version from its first moment, so a version is found by them or not there at all.
         What an earlier try of the same run (tag `slipway.run`) uploaded and did not register is removed.
+
+        :raises Unavailable: if the server fails; the next try cleans up after this one.
         """
         client = self.tracking_client()
-        experiment = _experiment_id(client)
-        for leftover in client.search_logged_models(
-            [experiment], filter_string=f"tags.`{RUN_TAG}` = '{tags[RUN_TAG]}'"
-        ):
-            client.delete_logged_model(leftover.model_id)
-        logged = client.create_logged_model(experiment, name=model, tags=tags, model_type="slipway")
-        client.log_model_artifacts(logged.model_id, str(directory))
-        client.finalize_logged_model(logged.model_id, "READY")
-        with suppress(UserError):  # it exists
+        from mlflow.exceptions import MlflowException
+
+        try:
+            experiment = _experiment_id(client)
+            registered = {version.source for version in self.list_versions(model)}
+            mine = f"tags.`{RUN_TAG}` = '{tags[RUN_TAG]}'"
+            for leftover in client.search_logged_models([experiment], filter_string=mine):
+                if not registered & {leftover.artifact_location, leftover.model_uri}:
+                    client.delete_logged_model(leftover.model_id)
+            logged = client.create_logged_model(experiment, name=model, tags=tags, model_type="slipway")
+            client.log_model_artifacts(logged.model_id, str(directory))
+            client.finalize_logged_model(logged.model_id, "READY")
+        except (MlflowException, OSError) as e:
+            raise Unavailable(
+                f"MLflow could not take the model's files ({_one_line(e)}): see the server's log."
+            ) from None
+        try:
             self.call("POST", f"{_API}/registered-models/create", json={"name": model})
-        answer = self.call(
-            "POST",
-            f"{_API}/model-versions/create",
-            json={
-                "name": model,
-                "source": logged.artifact_location,
-                "model_id": logged.model_id,
-                "tags": [{"key": key, "value": value} for key, value in tags.items()],
-            },
-        )
+        except UserError as e:
+            if e.code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return self._create_version(model, logged.artifact_location, logged.model_id, tags)
+
+    def _create_version(self, model: str, source: str, model_id: str, tags: dict[str, str]) -> ModelVersion:
+        """Create a version exactly once: after a fault it is looked for before anybody tries again."""
+        body = {
+            "name": model,
+            "source": source,
+            "model_id": model_id,
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        try:
+            answer = self.call("POST", f"{_API}/model-versions/create", json=body, idempotent=False)
+        except Unavailable:
+            made = next((v for v in self.list_versions(model) if v.source == source), None)
+            if made is None:
+                raise
+            return made
         return _version(answer["model_version"])
 
     def download(self, model_uri: str, folder: Path) -> Path:
         """Download a model directory that an MLflow URI names, and return its path.
 
-        :raises UserError: if there is none.
+        :raises UserError: if there is none, or the URI is of a kind that is not taken: MLflow would send its
+            credentials to whatever server an `http:` URI names, and read any folder of this machine.
+        :raises Unavailable: if the download breaks.
         """
+        parts = urlsplit(model_uri)
+        if parts.scheme not in _MODEL_SCHEMES or (parts.netloc and parts.scheme in _SERVER_SCHEMES):
+            raise UserError(
+                f"model_uri '{model_uri}' is not one that is taken: give 'runs:/<run id>/model', 'models:/churn/3', or "
+                f"a folder in an object store ({', '.join(sorted(_MODEL_SCHEMES - _SERVER_SCHEMES))})."
+            )
         self.tracking_client()
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
         try:
             return Path(download_artifacts(artifact_uri=model_uri, dst_path=str(folder)))
-        except (MlflowException, OSError, ValueError) as e:
+        except OSError as e:
+            raise Unavailable(f"The download of '{model_uri}' broke ({_one_line(e)}).") from None
+        except (MlflowException, ValueError) as e:
+            if getattr(e, "error_code", "") in _PASSING_CODES:
+                raise Unavailable(f"The download of '{model_uri}' broke ({_one_line(e)}).") from None
             raise UserError(
-                f"MLflow cannot read a model at '{model_uri}' ({' '.join(str(e).split())[:200]}): "
+                f"MLflow cannot read a model at '{model_uri}' ({_one_line(e)}): "
                 "give a URI such as 'runs:/<run id>/model' or 'models:/churn/3'."
             ) from None
-
-    def _list_files(self, version: ModelVersion, folder: str) -> set[str]:
-        uri = self.artifact_uri(version)
-        prefix = "mlflow-artifacts:/"
-        if not uri.startswith(prefix):
-            return {folder}
-        root = uri.removeprefix(prefix).lstrip("/")
-        answer = self.call(
-            "GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": f"{root}/{folder}".rstrip("/")}
-        )
-        return {f"{folder}/{f['path']}".lstrip("/") for f in (answer or {}).get("files", [])}
 
     def _unknown_version(self, model: str, version: str, cause: UserError) -> UserError:
         self.get_model(model)
@@ -230,6 +253,10 @@ def _version(raw: dict[str, Any]) -> ModelVersion:
         aliases=tuple(raw.get("aliases", ())),
         tags={tag["key"]: tag.get("value", "") for tag in raw.get("tags", [])},
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _experiment_id(client: MlflowClient) -> str:

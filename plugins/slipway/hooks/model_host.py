@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.rest import RestHook, base_url
 
-__all__ = ["ModelHostHook"]
+__all__ = ["PENDING", "ModelHostHook"]
 
 PENDING = frozenset({"preparing", "starting"})
 
@@ -31,8 +32,14 @@ class ModelHostHook(RestHook):
             return None
 
     def put_deployment(self, endpoint: str, deployment: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Create a deployment beside what serves, or adopt the one that is there; it is not waited for."""
-        return dict(self.call("PUT", f"/v1/endpoints/{endpoint}/deployments/{deployment}", json=spec))
+        """Create a deployment beside what serves, or adopt the one that is there; it is not waited for.
+
+        :raises Unavailable: if another one of the endpoint is in the making, which passes.
+        """
+        try:
+            return dict(self.call("PUT", f"/v1/endpoints/{endpoint}/deployments/{deployment}", json=spec))
+        except UserError as e:
+            raise (Unavailable(str(e), e.code) if e.code == "RESOURCE_CONFLICT" else e) from None
 
     def get_deployment(self, endpoint: str, deployment: str, wait: float = 0.0) -> dict[str, Any]:
         """Return a deployment, after at most `wait` seconds if it is still coming up."""
@@ -50,14 +57,21 @@ class ModelHostHook(RestHook):
 
         :raises Unavailable: if the host does not answer.
         """
+        path = f"/v1/endpoints/{endpoint}/deployments/{deployment}"
+        return await self._call_async("GET", path, params={"wait": wait}, timeout=wait + self.timeout_seconds)
+
+    async def discard(self, endpoint: str, deployment: str) -> None:
+        """Remove a deployment, unless it is live, without blocking the triggerer."""
+        with suppress(UserError):  # gone, or live
+            await self._call_async("DELETE", f"/v1/endpoints/{endpoint}/deployments/{deployment}")
+
+    async def _call_async(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         import httpx
 
         connection = await self.aget_connection(self.conn_id)
-        options = self._client_options(connection)
-        options["timeout"] = wait + self.timeout_seconds
-        async with httpx.AsyncClient(**options) as client:
+        async with httpx.AsyncClient(**self._client_options(connection)) as client:
             try:
-                response = await client.get(f"/v1/endpoints/{endpoint}/deployments/{deployment}", params={"wait": wait})
+                response = await client.request(method, path, **options)
             except httpx.TransportError as e:
                 raise Unavailable(f"{self.service} does not answer ({type(e).__name__}).") from None
         if not response.is_success:
@@ -105,7 +119,9 @@ class ModelHostHook(RestHook):
         known = self.call("GET", f"/v1/endpoints/{endpoint}")
         url = known["url"]
         headers = {"X-Slipway-Deployment": deployment} if deployment else {}
-        if known["auth"] == "token":
+        # A candidate may ask for a token where the live deployment does not.
+        asked = next((d for d in known["deployments"] if d["id"] == (deployment or known["live"])), known)
+        if asked["auth"] == "token":
             headers["Authorization"] = f"Bearer {self.get_token(endpoint)}"
         try:
             response = httpx.post(f"{url}/invocations", json=payload, headers=headers, timeout=120)
@@ -118,4 +134,7 @@ class ModelHostHook(RestHook):
             return response.json()["predictions"]
         if response.status_code in {401, 403}:
             raise UserError(f"Endpoint '{endpoint}' refuses the token that the model host gave for it.")
-        raise self.failure(response)
+        failure = self.failure(response)
+        if response.status_code == 500:  # the scoring server is well, and its model fails: it would fail again
+            raise UserError(f"The model fails on this input at endpoint '{endpoint}': {failure}") from None
+        raise failure

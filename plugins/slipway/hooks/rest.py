@@ -96,11 +96,13 @@ class RestHook(BaseHook):
         json: Any = None,
         params: dict[str, Any] | None = None,
         timeout: float | None = None,
+        idempotent: bool = True,
     ) -> Any:
         """Send one request and return the decoded JSON answer (None where the body is empty).
 
-        Every call that Slipway makes is idempotent, so passing faults are retried here, for some seconds.
+        Passing faults are retried here, for some seconds.
 
+        :param idempotent: False for a call that must not be sent twice; its passing faults are the caller's.
         :raises NotFound: on 404.
         :raises UserError: on another 4xx.
         :raises Unavailable: if the service stays away, throttles or fails.
@@ -112,17 +114,17 @@ class RestHook(BaseHook):
             kwargs["json"] = json
         if timeout is not None:
             kwargs["timeout"] = timeout
-        for pause in (*_PAUSES, None):
+        for pause in (*(_PAUSES if idempotent else ()), None):
             try:
                 response = self._client.request(method, path, **kwargs)
-            except httpx.TransportError as e:
+            except (httpx.TransportError, httpx.InvalidURL) as e:
                 failure: SlipwayError = Unavailable(
                     f"{self.service} does not answer at {self._client.base_url} ({type(e).__name__}): "
                     f"check that it runs and that connection '{self.conn_id}' names its address."
                 )
             else:
                 if response.is_success:
-                    return response.json() if response.content else None
+                    return self._decoded(response)
                 failure = self.failure(response)
                 if response.status_code not in _PASSING:
                     raise failure
@@ -131,28 +133,37 @@ class RestHook(BaseHook):
             time.sleep(pause)
         raise AssertionError("unreachable")
 
+    def _decoded(self, response: httpx.Response) -> Any:
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            raise UserError(
+                f"What answers at {self._client.base_url} is not {self.service[0].lower()}{self.service[1:]}: "
+                f"correct the address in connection '{self.conn_id}'."
+            ) from None
+
     def failure(self, response: httpx.Response) -> SlipwayError:
         """Turn an error response into the exception to raise."""
-        message = _message(response)
+        message, code = _explained(response)
         status = response.status_code
         if status == 404:
-            return NotFound(message)
+            return NotFound(message, code)
         if status in {401, 403}:
             return UserError(
                 f"{self.service} refuses the credentials of connection '{self.conn_id}' (HTTP {status}): "
                 "correct its login and password."
             )
         if 400 <= status < 500 and status not in _PASSING:
-            return UserError(message)
-        return Unavailable(f"{self.service} failed with HTTP {status}: {message}")
+            return UserError(message, code)
+        return Unavailable(f"{self.service} failed with HTTP {status}: {message}", code)
 
 
-def _message(response: httpx.Response) -> str:
-    """Return the sentence in an error's body: MLflow, the model host and the scoring server agree on its key."""
+def _explained(response: httpx.Response) -> tuple[str, str]:
+    """Return an error's sentence and code: MLflow, the model host and the scoring server agree on their keys."""
     try:
         body = response.json()
     except ValueError:
         body = None
     if isinstance(body, dict) and isinstance(body.get("message"), str):
-        return " ".join(body["message"].split())
-    return f"HTTP {response.status_code} from {response.request.method} {response.request.url.path}"
+        return " ".join(body["message"].split()), str(body.get("error_code", ""))
+    return f"HTTP {response.status_code} from {response.request.method} {response.request.url.path}", ""

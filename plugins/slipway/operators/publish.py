@@ -59,26 +59,34 @@ class PublishOperator(SlipwayOperator):
             deployed_at=datetime.now(UTC).replace(microsecond=0),
             run=f"{context['dag'].dag_id}/{context['run_id']}",
         )
-        known = registry.find_deployment(record.model, record.target, record.endpoint)
-        unchanged = ("deployed_at", "run", "samples")
-        if known and known.model_dump(exclude=set(unchanged)) == record.model_dump(exclude=set(unchanged)):
-            self.log.info("Endpoint '%s' serves this deployment since %s.", record.endpoint, known.deployed_at)
-            record = known
-        else:
-            registry.record(record)
         samples = render(
             manifest_of(plan, self.mlflow_conn_id),
             url=record.url,
             token_url=deployed.get("token_url"),
             target=record.target,
         )
+        known = registry.find_deployment(record.model, record.target, record.endpoint)
+        if known and _what(known) == _what(record):
+            self.log.info("Endpoint '%s' serves this deployment since %s.", record.endpoint, known.deployed_at)
+            record = known
+        # Last of all that may fail: from here on the deployment counts as published. Also where it is recorded
+        # already, because a killed task may have left an older record beside it.
+        registry.record(record)
         record = record.model_copy(update={"samples": samples})
         EndpointLink.persist(context, f"{record.url}/docs")
         context["outlet_events"][ENDPOINT].extra = record.model_dump(mode="json", exclude={"samples"})
         self.log.info("Endpoint '%s' is live at %s", record.endpoint, record.url)
-        self.log.info("Score with curl:\n%s", samples.curl)
-        self.log.info("Score with Python:\n%s", samples.python)
+        if samples:
+            self.log.info("Score with curl:\n%s", samples.curl)
+            self.log.info("Score with Python:\n%s", samples.python)
+        else:
+            self.log.info("There is no sample code, because nothing is known of the model's input.")
         return record.model_dump(mode="json")
+
+
+def _what(record: DeploymentRecord) -> dict[str, Any]:
+    """Return what a record says is deployed, without when and by which run."""
+    return record.model_dump(exclude={"deployed_at", "run", "samples"})
 
 
 class ForgetOperator(SlipwayOperator):
@@ -90,13 +98,15 @@ class ForgetOperator(SlipwayOperator):
     template_fields: Sequence[str] = ("plan",)
 
     def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[ENDPOINT], **kwargs)
         self.plan = plan
         self.mlflow_conn_id = mlflow_conn_id
 
-    def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    def run(self, context: Context) -> dict[str, Any]:
         """Return which endpoint of which model is gone."""
         plan = self.plan
         Registry(MlflowHook(self.mlflow_conn_id)).forget(plan["model"], plan["target"], plan["endpoint"])
         self.log.info("Endpoint '%s' on %s is undeployed.", plan["endpoint"], plan["target"])
-        return {"model": plan["model"], "endpoint": plan["endpoint"], "target": plan["target"]}
+        gone = {"model": plan["model"], "endpoint": plan["endpoint"], "target": plan["target"]}
+        context["outlet_events"][ENDPOINT].extra = {**gone, "undeployed": True}
+        return gone

@@ -132,8 +132,9 @@ class RegisterModelOperator(SlipwayOperator):
         if not self.force:
             return registry.find_by_digest(name, digest)
         # A retry of a forced registration must not make a second version.
+        mine = {RUN_TAG: run, BUNDLE_TAG: digest}.items()
         versions = registry.mlflow.list_versions(name)
-        return next((v for v in versions if v.tags.get(RUN_TAG) == run and v.status == "READY"), None)
+        return next((v for v in versions if mine <= v.tags.items() and v.status == "READY"), None)
 
     def _log_version(self, hook: MlflowHook, name: str, digest: str, run: str) -> ModelVersion:
         from slipway.bundles import intake

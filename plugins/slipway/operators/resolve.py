@@ -18,8 +18,9 @@ __all__ = ["ResolveDeploymentOperator", "ResolveVersionOperator"]
 class ResolveVersionOperator(SlipwayOperator):
     """Find the version that is to be deployed and name its deployment.
 
-    Returns the plan that later tasks take: `model`, `version`, `model_uri`, `artifact_uri`, `lock_digest`,
-    `endpoint`, `target`, `conn_id`, `deployment` and the target's own `options`.
+    Returns the plan that later tasks take: `model`, `version`, `endpoint`, `target`, `conn_id`, `deployment`, and
+    `spec`, all that the deployment is: `model`, `version`, `model_uri`, `artifact_uri`, `lock_digest` and the
+    target's own options. The deployment is named after the spec's digest.
 
     :param model: registered model.
     :param version: its version; or
@@ -64,18 +65,22 @@ class ResolveVersionOperator(SlipwayOperator):
         registry = Registry(MlflowHook(self.mlflow_conn_id))
         version = registry.resolve(self.model, self.version, self.alias)
         lock_digest = version.tags.get(LOCK_TAG) or registry.manifest(version).lock_digest
-        spec = {"model": version.name, "version": version.version, "lock": lock_digest, **self.options}
-        plan = {
+        spec = {
             "model": version.name,
             "version": version.version,
             "model_uri": version.uri,
             "artifact_uri": registry.mlflow.artifact_uri(version),
             "lock_digest": lock_digest,
+            **self.options,
+        }
+        plan = {
+            "model": version.name,
+            "version": version.version,
             "endpoint": endpoint,
             "target": self.target,
             "conn_id": self.conn_id,
             "deployment": naming.deployment_id(version.version, spec),
-            "options": self.options,
+            "spec": spec,
         }
         self.log.info(
             "Version %s of model '%s' is to serve endpoint '%s' on %s as deployment %s.",
@@ -89,7 +94,7 @@ class ResolveVersionOperator(SlipwayOperator):
 
 
 class ResolveDeploymentOperator(SlipwayOperator):
-    """The head of every undeploy: check that the model is registered and the names are allowed.
+    """The head of every undeploy: check the names, and look up the record.
 
     Returns `model`, `endpoint`, `target`, `conn_id` and `record`, what MLflow says the endpoint serves.
 
@@ -119,11 +124,13 @@ class ResolveDeploymentOperator(SlipwayOperator):
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return what is to be undeployed.
 
-        :raises UserError: if a name is not allowed or the model is not registered.
+        A model that has been deleted from MLflow can still be undeployed, so it need not be registered.
+
+        :raises UserError: if a name is not allowed.
         """
+        naming.check_model(self.model)
         endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
         registry = Registry(MlflowHook(self.mlflow_conn_id))
-        registry.mlflow.get_model(naming.check_model(self.model))
         record = registry.find_deployment(self.model, self.target, endpoint)
         return {
             "model": self.model,

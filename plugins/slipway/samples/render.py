@@ -26,8 +26,8 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-def example_payload(manifest: ModelManifest) -> dict[str, Any]:
-    """Return a body for `/invocations`: the golden sample, or one made from the signature.
+def example_payload(manifest: ModelManifest) -> dict[str, Any] | None:
+    """Return a body for `/invocations`: the golden sample, or one made from the signature; None if neither helps.
 
     Of a long golden sample the first rows are enough, where rows do not depend on each other.
     """
@@ -39,19 +39,25 @@ def example_payload(manifest: ModelManifest) -> dict[str, Any]:
             return {"dataframe_split": short}
         return payload
     columns = json.loads(manifest.signature.inputs) if manifest.signature and manifest.signature.inputs else []
-    named = [c for c in columns if "name" in c]
-    row = [_EXAMPLES.get(c.get("type", ""), 0) for c in named]
-    return {"dataframe_split": {"columns": [c["name"] for c in named], "data": [row]}}
+    if not columns or not all("name" in column and column.get("type") in _EXAMPLES for column in columns):
+        return None  # tensors, nested columns: a made-up value would not be a good example
+    row = [_EXAMPLES[column["type"]] for column in columns]
+    return {"dataframe_split": {"columns": [column["name"] for column in columns], "data": [row]}}
 
 
-def render(manifest: ModelManifest, *, url: str, token_url: str | None = None, target: str = "mlflow") -> Samples:
-    """Return the samples of an endpoint.
+def render(
+    manifest: ModelManifest, *, url: str, token_url: str | None = None, target: str = "mlflow"
+) -> Samples | None:
+    """Return the samples of an endpoint; None if nothing is known of its input.
 
     :param manifest: the served version's manifest, for the input.
     :param url: the endpoint's URL.
     :param token_url: where an administrator gets the endpoint's bearer token, if it asks for one.
     :param target: which target's templates to use.
     """
+    payload = example_payload(manifest)
+    if payload is None:
+        return None
     import jinja2
 
     environment = jinja2.Environment(
@@ -64,12 +70,10 @@ def render(manifest: ModelManifest, *, url: str, token_url: str | None = None, t
     )
     environment.filters["sh"] = shlex.quote
     environment.filters["py"] = repr
-    payload = example_payload(manifest)
     values = {
         "url": url,
         "token_url": token_url,
         "body": json.dumps(payload),
-        "rows": len(payload["dataframe_split"]["data"]) if "dataframe_split" in payload else None,
     }
     return Samples(
         curl=environment.get_template(f"{target}.curl.j2").render(values),

@@ -48,6 +48,10 @@ class ModelHostDeploymentTrigger(BaseTrigger):
             },
         )
 
+    async def on_kill(self) -> None:
+        """Leave nothing behind when somebody clears the deferred task or marks its state."""
+        await ModelHostHook(self.conn_id).discard(self.endpoint, self.deployment)
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
         hook = ModelHostHook(self.conn_id)
@@ -68,6 +72,6 @@ class ModelHostDeploymentTrigger(BaseTrigger):
         yield TriggerEvent(
             {
                 "error": f"Deployment {self.deployment} of endpoint '{self.endpoint}' was not ready in time: "
-                "see the scoring server's log on the model host, or raise ready_timeout_seconds."
+                "see the scoring server's log on the model host, or raise [slipway] ready_timeout_seconds."
             }
         )

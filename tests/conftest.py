@@ -43,6 +43,7 @@ def _runs(*command: str) -> bool:
 # One line makes a new one known. `.ci/run` installs what the tests that are there name.
 REQUIREMENTS = {
     "curl": _command("curl"),
+    "java": _command("java", "openjdk-17-jre-headless"),
     "openssl": _command("openssl"),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
     "network namespaces": Requirement(

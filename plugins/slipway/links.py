@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-__all__ = ["EndpointLink", "ModelVersionLink"]
+__all__ = ["EndpointLink", "ModelVersionLink", "SparkApplicationLink"]
 
 
 class _PersistedLink(BaseOperatorLink):
@@ -42,3 +42,10 @@ class ModelVersionLink(_PersistedLink):
 
     name = "Model version"
     key = "model_version_page"
+
+
+class SparkApplicationLink(_PersistedLink):
+    """From the scoring task to the pages of the Spark application, while they are there."""
+
+    name = "Spark application"
+    key = "spark_application_page"

@@ -25,7 +25,14 @@ __all__ = [
     "probe_timeout_seconds",
     "python",
     "ready_timeout_seconds",
+    "scores_dir",
     "scoring_home",
+    "spark_archives",
+    "spark_home",
+    "spark_jar_dirs",
+    "spark_settings_allowed",
+    "workflow_dirs",
+    "workflows_dir",
 ]
 
 _GIB = 1024**3
@@ -105,6 +112,52 @@ def masked_dirs() -> list[Path]:
     """Folders that a probe must not see: Airflow's home, and what `masked_dirs` lists (separated by ':')."""
     listed = [Path(part) for part in _text("masked_dirs", "").split(":") if part]
     return [Path(os.environ.get("AIRFLOW_HOME", Path.home() / "airflow")), *listed]
+
+
+def workflows_dir() -> Path:
+    """Folder of the definitions of score workflows."""
+    return Path(_text("workflows_dir", str(_include() / "workflows")))
+
+
+def scores_dir() -> str:
+    """Where score workflows write what they give no absolute path for: a folder or URI that Spark writes to."""
+    return _text("scores_dir", str(_home() / "scores")).rstrip("/")
+
+
+def workflow_dirs() -> list[str]:
+    """Folders and URI prefixes (separated by commas) below which a caller's `path` parameters may lead.
+
+    What a definition's own text names is not held to them: it is code, and reviewed as such.
+    """
+    return [*_list("workflow_dirs", str(_home() / "data")), str(workflows_dir()), scores_dir()]
+
+
+def spark_home() -> Path:
+    """Folder of the Spark job's package (`include/spark` of the checkout)."""
+    return Path(_text("spark_home", str(_include() / "spark")))
+
+
+def spark_archives() -> Path:
+    """Folder of the archives that are sent to a cluster's executors, and of plans while they run."""
+    return Path(_text("spark_archives", str(_home() / "spark")))
+
+
+def spark_jar_dirs() -> list[str]:
+    """Folders (separated by commas) whose jars callers may name in `libJars`."""
+    return _list("spark_jar_dirs", str(_home() / "jars"))
+
+
+def spark_settings_allowed() -> list[str]:
+    """Further Spark settings (separated by commas, `*` stands for anything) that callers may set in `sparkConfig`."""
+    return _list("spark_settings_allowed", "")
+
+
+def _include() -> Path:
+    return Path(__file__).resolve().parents[2] / "include"
+
+
+def _list(name: str, default: str) -> list[str]:
+    return [part.strip() for part in _text(name, default).split(",") if part.strip()]
 
 
 def _home() -> Path:

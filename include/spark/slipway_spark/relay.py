@@ -1,0 +1,171 @@
+"""The Spark Python worker's side of scoring: one process for each model, kept for as long as the worker lives.
+
+Spark keeps its Python workers and gives them task after task, so a model is loaded once for each worker and not once
+for each task. Spark's Python needs pyarrow for this, and nothing of the models' own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway_spark import wire
+
+# Spark runs a task on each core: more threads in a model would only fight over them.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+
+
+class ModelProcessError(Exception):
+    """The model's process cannot be started or has died; one sentence."""
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where an executor finds a model and its environment.
+
+    Args:
+        model: model directory, absolute, or a name below the root of Spark's shipped files.
+        environment: virtual environment, absolute, or the name of a shipped `site-packages`.
+        code: entries of PYTHONPATH with `slipway_scoring` and `slipway_spark`, absolute or shipped.
+        python: version of the environment's Python, such as `3.11`.
+        outputs: declared outputs, JSON text of [[name, kind], …].
+    """
+
+    model: str
+    environment: str
+    code: tuple[str, ...]
+    python: str
+    outputs: str
+
+    def command(self, shipped: Path) -> tuple[list[str], dict[str, str]]:
+        """Return how to start the process: arguments and environment."""
+        paths = [str(shipped / entry) for entry in self.code]
+        environment = shipped / self.environment
+        interpreter = environment / "bin" / "python"
+        flags = ["-s"]
+        if not interpreter.exists():
+            # A shipped environment is its packages alone: an interpreter of the same version runs them.
+            interpreter = Path(_interpreter(self.python))
+            paths.append(str(environment))
+            flags.append("-S")
+        variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        variables |= dict.fromkeys(_THREADS, "1")
+        variables |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        model = str(shipped / self.model)
+        arguments = ["-m", "slipway_spark.child", "--model", model, "--outputs", self.outputs]
+        return [str(interpreter), *flags, *arguments], variables
+
+
+def _interpreter(version: str) -> str:
+    own = ".".join(map(str, sys.version_info[:2]))
+    found = getattr(sys, "_base_executable", sys.executable) if own == version else shutil.which(f"python{version}")
+    if found is None:
+        raise ModelProcessError(
+            f"This executor has no python{version}, which the model's environment needs: install it on every node, or "
+            "give Spark that Python."
+        )
+    return str(found)
+
+
+class ModelProcess:
+    """A running model: send a batch, get its results."""
+
+    def __init__(self, place: ModelPlace, shipped: Path) -> None:
+        command, variables = place.command(shipped)
+        try:
+            self._process = subprocess.Popen(
+                command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+        except OSError as error:
+            raise ModelProcessError(f"{command[0]} cannot be started ({error.strerror}) to load the model.") from error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take a batch."""
+        return self._process.poll() is None
+
+    def score(self, body: memoryview) -> bytearray:
+        """Send a batch as an Arrow IPC stream, and return the answer, one too.
+
+        Raises:
+            ModelProcessError: the model does not load, or its process dies on this batch.
+        """
+        assert self._process.stdin is not None  # noqa: S101  # both are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        with suppress(BrokenPipeError):  # it left an answer that says why, or none
+            wire.write_request(self._process.stdin, body)  # type: ignore[arg-type]
+        answer = wire.read_answer(self._process.stdout)  # type: ignore[arg-type]
+        if answer is None:
+            status = self._process.wait()
+            raise ModelProcessError(
+                f"The model's process ended with status {status} while it scored a batch: it ran out of memory or "
+                "crashed; see the executor's log, or give spark.sql.execution.arrow.maxRecordsPerBatch a smaller value."
+            )
+        status, result = answer
+        if status == wire.BROKEN:
+            self._process.wait()
+            raise ModelProcessError(bytes(result).decode())
+        return result
+
+
+_processes: dict[ModelPlace, ModelProcess] = {}
+_lock = threading.Lock()
+
+
+def model_process(place: ModelPlace) -> ModelProcess:
+    """Return this worker's process for a model, started when first needed."""
+    from pyspark import SparkFiles
+
+    with _lock:
+        process = _processes.get(place)
+        if process is None or not process.is_alive:
+            process = _processes[place] = ModelProcess(place, Path(SparkFiles.getRootDirectory()))
+        return process
+
+
+def scoring_function(place: ModelPlace, names: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    """Return the function that Spark calls for each task: from batches of input columns to structs of results."""
+
+    def score(batches: Iterator[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        process = model_process(place)
+        for columns in batches:
+            arrays = [columns] if isinstance(columns, pa.Array) else list(columns)
+            batch = pa.RecordBatch.from_arrays([_unzoned(array) for array in arrays], names)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            answer = process.score(memoryview(sink.getvalue()))
+            with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
+                yield _zoned(reader.read_next_batch()).to_struct_array()
+
+    return score
+
+
+def _unzoned(array: Any) -> Any:
+    """Spark's timestamps are UTC; models know times without a zone."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(array.type) and array.type.tz:
+        return array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.timestamp(array.type.unit))
+    return array
+
+
+def _zoned(batch: Any) -> Any:
+    import pyarrow as pa
+
+    arrays = [
+        column.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)

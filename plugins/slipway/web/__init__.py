@@ -1,0 +1,1 @@
+"""What Slipway adds to Airflow's own web server. Imported in the API server only, and there at the first request."""

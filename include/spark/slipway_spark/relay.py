@@ -132,22 +132,33 @@ def model_process(place: ModelPlace) -> ModelProcess:
         return process
 
 
-def scoring_function(place: ModelPlace, names: list[str]) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """Return the function that Spark calls for each task: from batches of input columns to structs of results."""
+def scoring_function(
+    place: ModelPlace, names: list[str], kept: list[str], results: list[str]
+) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    """Return the function that Spark's `mapInArrow` calls for each task.
+
+    Args:
+        place: the model.
+        names: columns of a batch that the model takes.
+        kept: columns of a batch that are passed on as they came, without a copy.
+        results: names of the reason of rejection and of each output, which follow them.
+    """
 
     def score(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         process = model_process(place)
-        for columns in batches:
-            arrays = [columns] if isinstance(columns, pa.Array) else list(columns)
-            batch = pa.RecordBatch.from_arrays([_unzoned(array) for array in arrays], names)
+        for batch in batches:
+            arrays = [_unzoned(batch.column(name)) for name in names]
+            taken = pa.RecordBatch.from_arrays(arrays, names)
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
+            with pa.ipc.new_stream(sink, taken.schema) as writer:
+                writer.write_batch(taken)
             answer = process.score(memoryview(sink.getvalue()))
             with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
-                yield _zoned(reader.read_next_batch()).to_struct_array()
+                scored = reader.read_next_batch()
+            columns = [*(batch.column(name) for name in kept), *map(_zoned, scored.columns)]
+            yield pa.RecordBatch.from_arrays(columns, [*kept, *results])
 
     return score
 
@@ -161,11 +172,7 @@ def _unzoned(array: Any) -> Any:
     return array
 
 
-def _zoned(batch: Any) -> Any:
+def _zoned(array: Any) -> Any:
     import pyarrow as pa
 
-    arrays = [
-        column.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(column.type) else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(arrays, batch.schema.names)
+    return array.cast(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(array.type) else array

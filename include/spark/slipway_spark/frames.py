@@ -5,6 +5,7 @@ Rows that cannot be read or scored are kept beside each frame as its rejects, wi
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,22 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import Observation
 from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
-from pyspark.sql.types import (
-    BinaryType,
-    BooleanType,
-    DataType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from slipway_spark.errors import JobError, WrongInput, explain
 from slipway_spark.relay import scoring_function
+from slipway_spark.wire import REASON
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -36,19 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "Rejecting"]
 
-_OURS = "_slipway_"
-_CORRUPT = f"{_OURS}corrupt"
-_RESULT = f"{_OURS}result"
-_REASON = f"{_OURS}reason"
-_TYPES: dict[str, DataType] = {
-    "boolean": BooleanType(),
-    "integer": IntegerType(),
-    "long": LongType(),
-    "float": FloatType(),
-    "double": DoubleType(),
-    "binary": BinaryType(),
-    "datetime": TimestampType(),
-}
+_CORRUPT = "_slipway_corrupt"
+_REASON = "_slipway_reason"
+_RESULT = "_slipway_result"
+_SQL_TYPES = {"boolean": "boolean", "integer": "int", "long": "bigint", "float": "float", "double": "double",
+              "string": "string", "binary": "binary", "datetime": "timestamp"}  # fmt: skip
 _NUMERIC = {"byte", "short", "integer", "long", "float", "double", "boolean"}
 _TEXT_FORMATS = {"csv", "json"}
 
@@ -127,8 +110,9 @@ class Frames:
         reader = reader.option("mode", "PERMISSIVE").option("columnNameOfCorruptRecord", _CORRUPT)
         frame = reader.schema(StructType([*schema.fields, StructField(_CORRUPT, StringType())])).load(node["path"])
         reason = F.when(F.col(_CORRUPT).isNotNull(), F.lit("The row does not fit the schema of the node."))
-        marked = frame.withColumn(_REASON, reason)
-        return self._split(node["id"], marked, marked, schema.names, [], F.col(_CORRUPT))
+        return self._split(
+            node["id"], frame.withColumn(_REASON, reason), schema.names, F.col(_REASON), [], F.col(_CORRUPT)
+        )
 
     def _sql(self, node: dict[str, Any]) -> DataFrame:
         for name in node["inputs"]:
@@ -142,47 +126,49 @@ class Frames:
         model = self.plan.models[node["id"]]
         frame = self._made[node["input"]]
         names = _check_columns(frame, model)
+        struct = ", ".join(f"`{name}` {_SQL_TYPES.get(kind, 'string')}" for name, kind in model.outputs)
+        with warnings.catch_warnings():
+            # PySpark wants type hints that name pyarrow, which the Airflow side of this package has no need to import.
+            warnings.simplefilter("ignore", UserWarning)
+            udf = arrow_udf(
+                scoring_function(model.place, names), f"{REASON} string, {struct}", ArrowUDFType.SCALAR_ITER
+            )
+        # Said to be nondeterministic, so that Spark neither calls it twice for a row nor moves it.
+        result = udf.asNondeterministic()(*(F.col(f"`{name}`") for name in names))
         kept = node["keep"] if node["keep"] is not None else frame.columns
+        outputs = [
+            F.col(f"{_RESULT}.`{name}`").alias(alias)
+            for (name, _), alias in zip(model.outputs, node["names"], strict=True)
+        ]
+        missing = [name for name in kept if name not in frame.columns]
+        if missing:
+            raise WrongInput(
+                f"'{missing[0]}' is to be kept, and the input has {', '.join(frame.columns)}: correct keep."
+            )
         clash = set(kept) & set(node["names"])
         if clash:
             raise WrongInput(f"Output '{min(clash)}' has the name of a kept column: give the score node other outputs.")
-        _check_kept(frame, kept)
-        outputs = [F.col(f"{_RESULT}_{position}").alias(alias) for position, alias in enumerate(node["names"])]
-        # Only what is kept or scored goes through Python; a rejected row is told whole.
-        lean = self._scored(frame, list(dict.fromkeys([*kept, *names])), kept, names, model)
-        whole = self._scored(frame, frame.columns, frame.columns, names, model)
-        return self._split(node["id"], lean, whole, kept, outputs, None)
-
-    def _scored(
-        self, frame: DataFrame, used: list[str], kept: list[str], names: list[str], model: ModelUse
-    ) -> DataFrame:
-        """The kept columns, then why a row is rejected, then the model's outputs."""
-        results = [_REASON, *(f"{_RESULT}_{position}" for position in range(len(model.outputs)))]
-        types = {field.name: field for field in frame.schema.fields}
-        # What is not among them travels as text.
-        kinds = [StringType(), *(_TYPES.get(kind, StringType()) for _, kind in model.outputs)]
-        schema = StructType([types[name] for name in kept])
-        for name, kind in zip(results, kinds, strict=True):
-            schema = schema.add(name, kind)
-        chosen = frame.select(*(F.col(f"`{name}`") for name in used))
-        return chosen.mapInArrow(scoring_function(model.place, names, kept, results), schema)
+        return self._split(
+            node["id"], frame.withColumn(_RESULT, result), kept, F.col(f"{_RESULT}.{REASON}"), outputs, None
+        )
 
     def _split(  # noqa: PLR0917
-        self, node: str, frame: DataFrame, whole: DataFrame, kept: list[str], more: list[Column], raw: Column | None
+        self, node: str, frame: DataFrame, kept: list[str], reason: Column, more: list[Column], raw: Column | None
     ) -> DataFrame:
-        """Return the good rows, and remember how to get the others: out of `whole`, which has all their columns."""
+        """Return the good rows, and remember how to get the others."""
         counted = Observation(f"{node}-{self.plan.attempt}")
-        reason = F.col(_REASON)
+        hidden = {_REASON, _RESULT, _CORRUPT}
+        columns = [F.col(f"`{name}`") for name in frame.columns if name not in hidden]
         metrics = [F.count(F.lit(1)).alias("rows"), F.count(reason).alias("rejected")]
-        names = [name for name in whole.columns if not name.startswith(_OURS)]
-        row = F.to_json(F.struct(*(F.col(f"`{name}`") for name in names)))
+        whole = F.to_json(F.struct(*columns))
         if raw is not None:
             # Spark parses only the columns that are used, and so would find only their mistakes: use all of them.
-            metrics.append(F.expr(f"count({', '.join(f'`{name}`' for name in names)})").alias("whole"))
-            row = F.coalesce(raw, row)
+            names = ", ".join(f"`{name}`" for name in frame.columns if name not in hidden)
+            metrics.append(F.expr(f"count({names})").alias("whole"))
+            whole = F.coalesce(raw, whole)
         observed = frame.observe(counted, *metrics)
-        rejects = whole.filter(reason.isNotNull()).select(
-            F.lit(node).alias("node"), reason.alias("reason"), row.alias("row")
+        rejects = frame.filter(reason.isNotNull()).select(
+            F.lit(node).alias("node"), reason.alias(REASON), whole.alias("row")
         )
         self.rejecting.append(Rejecting(node, counted, frame.agg(*metrics), rejects))
         return observed.filter(reason.isNull()).select(*(F.col(f"`{name}`") for name in kept), *more)
@@ -215,17 +201,6 @@ def _check_columns(frame: DataFrame, model: ModelUse) -> list[str]:
         if name in types and not _fits(has, kind):
             raise WrongInput(f"{model.label} needs column '{name}' as {kind}, and it is {has}: cast it in a sql node.")
     return [name for name, _, _ in model.inputs if name in types]
-
-
-def _check_kept(frame: DataFrame, kept: list[str]) -> None:
-    missing = [name for name in kept if name not in frame.columns]
-    if missing:
-        raise WrongInput(
-            f"The score node keeps '{missing[0]}', which its input does not have: it has {', '.join(frame.columns)}."
-        )
-    twice = [name for name, count in Counter(frame.columns).items() if count > 1]
-    if twice:
-        raise WrongInput(f"The input has column '{twice[0]}' twice: name each once, in a sql node.")
 
 
 def _fits(has: str, kind: str) -> bool:

@@ -173,6 +173,12 @@ def test_broken_input_fails_in_one_sentence_and_publishes_nothing(
     assert not list((tmp_path / "out").glob("execution=*")), "nothing is half-visible"
 
 
+def test_a_column_may_be_called_reason(spark: SparkSession, model: Make, plan: Make, tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "in.csv", "reason,x", "because,1")
+    result = run(spark, plan(source, model(DOUBLE, NUMBERS, {"twice": "double"}), schema="reason STRING, x DOUBLE"))
+    assert published(result)[["reason", "twice"]].to_numpy().tolist() == [["because", 2.0]]
+
+
 def test_an_empty_table_gives_an_empty_output(spark: SparkSession, model: Make, plan: Make, tmp_path: Path) -> None:
     pd.DataFrame({"x": pd.Series(dtype=float)}).to_parquet(tmp_path / "in.parquet")
     result = run(spark, plan(tmp_path / "in.parquet", model(DOUBLE, NUMBERS, {"twice": "double"})))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Frames", "Rejecting"]
 
 _CORRUPT = "_slipway_corrupt"
+_REASON = "_slipway_reason"
 _RESULT = "_slipway_result"
 _SQL_TYPES = {"boolean": "boolean", "integer": "int", "long": "bigint", "float": "float", "double": "double",
               "string": "string", "binary": "binary", "datetime": "timestamp"}  # fmt: skip
@@ -110,7 +111,7 @@ class Frames:
         frame = reader.schema(StructType([*schema.fields, StructField(_CORRUPT, StringType())])).load(node["path"])
         reason = F.when(F.col(_CORRUPT).isNotNull(), F.lit("The row does not fit the schema of the node."))
         return self._split(
-            node["id"], frame.withColumn(REASON, reason), schema.names, F.col(REASON), [], F.col(_CORRUPT)
+            node["id"], frame.withColumn(_REASON, reason), schema.names, F.col(_REASON), [], F.col(_CORRUPT)
         )
 
     def _sql(self, node: dict[str, Any]) -> DataFrame:
@@ -139,6 +140,11 @@ class Frames:
             F.col(f"{_RESULT}.`{name}`").alias(alias)
             for (name, _), alias in zip(model.outputs, node["names"], strict=True)
         ]
+        missing = [name for name in kept if name not in frame.columns]
+        if missing:
+            raise WrongInput(
+                f"'{missing[0]}' is to be kept, and the input has {', '.join(frame.columns)}: correct keep."
+            )
         clash = set(kept) & set(node["names"])
         if clash:
             raise WrongInput(f"Output '{min(clash)}' has the name of a kept column: give the score node other outputs.")
@@ -151,7 +157,7 @@ class Frames:
     ) -> DataFrame:
         """Return the good rows, and remember how to get the others."""
         counted = Observation(f"{node}-{self.plan.attempt}")
-        hidden = {REASON, _RESULT, _CORRUPT}
+        hidden = {_REASON, _RESULT, _CORRUPT}
         columns = [F.col(f"`{name}`") for name in frame.columns if name not in hidden]
         metrics = [F.count(F.lit(1)).alias("rows"), F.count(reason).alias("rejected")]
         whole = F.to_json(F.struct(*columns))

@@ -6,6 +6,7 @@ for each task. Spark's Python needs pyarrow for this, and nothing of the models'
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from slipway_spark import wire
 
 # Spark runs a task on each core: more threads in a model would only fight over them.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PIPE_BYTES = 1024 * 1024
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
 
 
@@ -87,6 +89,10 @@ class ModelProcess:
             )
         except OSError as error:
             raise ModelProcessError(f"{command[0]} cannot be started ({error.strerror}) to load the model.") from error
+        for pipe in (self._process.stdin, self._process.stdout):
+            # A batch is megabytes: fewer turns of the two processes than with the 64 KiB that pipes have.
+            with suppress(OSError, AttributeError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
 
     @property
     def is_alive(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from slipway.errors import SlipwayError, UserError
 
-__all__ = ["ERROR_KEY", "SlipwayOperator", "one_sentence"]
+__all__ = ["ERROR_KEY", "PlanOperator", "SlipwayOperator", "one_sentence"]
 
 ERROR_KEY = "error"
 
@@ -48,3 +48,18 @@ class SlipwayOperator(BaseOperator):
 
         :raises SlipwayError: if it fails.
         """
+
+
+class PlanOperator(SlipwayOperator):
+    """Base of the steps that follow a resolving operator.
+
+    :param plan: what `ResolveVersionOperator` or `ResolveDeploymentOperator` returned.
+    :param mlflow_conn_id: MLflow's connection.
+    """
+
+    template_fields: Sequence[str] = ("plan",)
+
+    def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.mlflow_conn_id = mlflow_conn_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from slipway import settings
 from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.model_host import PENDING, ModelHostHook
-from slipway.operators.base import SlipwayOperator, one_sentence
+from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.verify import manifest_of, verify_golden
 from slipway.registry import Registry
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
@@ -29,19 +28,13 @@ __all__ = [
 _SHORT_WAIT_SECONDS = 8.0
 
 
-class ModelHostDeployOperator(SlipwayOperator):
+class ModelHostDeployOperator(PlanOperator):
     """Start a deployment beside what the endpoint serves, and wait until it is ready.
 
     Returns `url`, `environment`, `auth` and `token_url`.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Create or adopt the deployment; defer to the triggerer if it is not up soon.
@@ -99,18 +92,11 @@ class ModelHostDeployOperator(SlipwayOperator):
         }
 
 
-class ModelHostSwitchOperator(SlipwayOperator):
+class ModelHostSwitchOperator(PlanOperator):
     """Let an endpoint serve the new deployment, and verify that it does; the old one drains.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
-        self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Switch and verify; return the endpoint's live deployment.
@@ -126,7 +112,7 @@ class ModelHostSwitchOperator(SlipwayOperator):
         return {"live": plan["deployment"]}
 
 
-class ModelHostRestoreOperator(SlipwayOperator):
+class ModelHostRestoreOperator(PlanOperator):
     """Undo a deploy that was not published: what served before serves on, and nothing new stays.
 
     What MLflow records decides, not what earlier tasks of this run returned: another run may have published
@@ -134,13 +120,6 @@ class ModelHostRestoreOperator(SlipwayOperator):
 
     :param plan: what `ResolveVersionOperator` returned.
     """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
-        self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> str:  # noqa: ARG002
         """Return what was done, in words."""
@@ -170,17 +149,11 @@ class ModelHostRestoreOperator(SlipwayOperator):
         return f"Deployment {ours} is removed; endpoint '{endpoint}' serves {serves or 'nothing'}."
 
 
-class ModelHostUndeployOperator(SlipwayOperator):
+class ModelHostUndeployOperator(PlanOperator):
     """Drain and remove an endpoint.
 
     :param plan: what `ResolveDeploymentOperator` returned.
     """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return which endpoint was removed. A half-removed endpoint is finished.

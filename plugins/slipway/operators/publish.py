@@ -12,7 +12,7 @@ from slipway.assets import ENDPOINT
 from slipway.domain import DeploymentRecord
 from slipway.hooks.mlflow import MlflowHook
 from slipway.links import EndpointLink
-from slipway.operators.base import SlipwayOperator
+from slipway.operators.base import PlanOperator
 from slipway.operators.verify import manifest_of
 from slipway.registry import Registry
 from slipway.samples import render
@@ -20,7 +20,7 @@ from slipway.samples import render
 __all__ = ["ForgetOperator", "PublishOperator"]
 
 
-class PublishOperator(SlipwayOperator):
+class PublishOperator(PlanOperator):
     """Record what an endpoint serves, in MLflow's tags and as the task's XCom, with sample code.
 
     Returns the `DeploymentRecord` as JSON. A deployment that is recorded already keeps its record.
@@ -33,11 +33,9 @@ class PublishOperator(SlipwayOperator):
     template_fields: Sequence[str] = ("plan", "deployed")
     operator_extra_links = (EndpointLink(),)
 
-    def __init__(self, *, plan: Any, deployed: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
+    def __init__(self, *, deployed: Any, **kwargs: Any) -> None:
         super().__init__(outlets=[ENDPOINT], **kwargs)
-        self.plan = plan
         self.deployed = deployed
-        self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:
         """Publish the endpoint and return its record.
@@ -89,18 +87,14 @@ def _what(record: DeploymentRecord) -> dict[str, Any]:
     return record.model_dump(exclude={"deployed_at", "run", "samples"})
 
 
-class ForgetOperator(SlipwayOperator):
+class ForgetOperator(PlanOperator):
     """Remove the record of an endpoint that has been undeployed.
 
     :param plan: what `ResolveDeploymentOperator` returned.
     """
 
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(outlets=[ENDPOINT], **kwargs)
-        self.plan = plan
-        self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:
         """Return which endpoint of which model is gone."""

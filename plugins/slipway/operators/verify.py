@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk.definitions.context import Context
@@ -12,25 +11,18 @@ from slipway.domain import ModelManifest
 from slipway.errors import UserError
 from slipway.golden import first_difference
 from slipway.hooks.mlflow import MlflowHook
-from slipway.operators.base import SlipwayOperator
+from slipway.operators.base import PlanOperator
 from slipway.registry import Registry
 from slipway.targets import EndpointHook, endpoint_hook
 
 __all__ = ["VerifyOperator", "verify_golden"]
 
 
-class VerifyOperator(SlipwayOperator):
+class VerifyOperator(PlanOperator):
     """Send the golden sample to a deployment before it serves, and compare the answer.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
-
-    template_fields: Sequence[str] = ("plan",)
-
-    def __init__(self, *, plan: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
-        self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Return `verified`: whether there was a golden sample to compare with.

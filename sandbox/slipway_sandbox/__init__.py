@@ -1,0 +1,1 @@
+"""Local stand-ins for the clouds, for development and tests: real wire protocols, real predictions."""

@@ -1,1 +1,1 @@
-"""Local stand-ins for the clouds, for development and tests: real wire protocols, real predictions."""
+"""Local stand-ins for clouds: real wire protocols, real predictions. Development equipment: Slipway never imports it."""

@@ -39,6 +39,8 @@ lock: environment ## compile requirements*.in to requirements*.txt; UPGRADE=--up
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/scoring/requirements.txt \
 	  include/scoring/general.in -o include/scoring/general.lock
+	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/model_host/door.in \
+	  -o include/model_host/door.lock
 
 bundles: ## zip the sample bundles into build/bundles/, the same bytes on every machine
 	@for name in $(BUNDLES); do \

@@ -22,6 +22,7 @@ __all__ = [
     "max_files",
     "max_ratio",
     "max_unpacked_bytes",
+    "model_host_home",
     "probe_cpu_seconds",
     "probe_memory_bytes",
     "probe_timeout_seconds",
@@ -53,6 +54,11 @@ def environments_dir() -> Path:
 def scoring_home() -> Path:
     """Folder of the scoring server's package (`include/scoring` of the checkout)."""
     return Path(_text("scoring_home", str(Path(__file__).resolve().parents[2] / "include" / "scoring")))
+
+
+def model_host_home() -> Path:
+    """Folder of the model host's package, whose front door stands before the containers of an endpoint."""
+    return Path(_text("model_host_home", str(_include() / "model_host")))
 
 
 def python() -> str:

@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop status test lint lock bundles clean environment dev-environment
+.PHONY: help up down secrets image demo stop status test lint lock bundles clean environment dev-environment
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -34,9 +34,26 @@ test: dev-environment bundles ## run all tests; ARGS='…' goes to pytest
 lint: dev-environment ## check style and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
+# The production stack (docs/production.md): docker-compose 1.29 or compose v2.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+WORKERS ?= 1
+
+secrets: ## make the passwords of the production stack, where they are missing
+	@$(PYTHON) include/compose/make_secrets.py .secrets .env
+
+image: ## build the production image; BASE_IMAGE=… chooses what it stands on
+	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --tag $${SLIPWAY_IMAGE:-slipway:latest} .
+
+up: ## start the production stack and wait until it is healthy; WORKERS=4 starts four workers
+	@$(PYTHON) include/compose/up.py $(WORKERS) $(COMPOSE)
+
+down: ## stop the production stack; its data stay
+	@$(COMPOSE) down --remove-orphans
+
 lock: environment ## compile requirements*.in to requirements*.txt; UPGRADE=--upgrade takes the newest versions
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) requirements-production.in -o requirements-production.txt
 
 bundles: ## zip the sample bundles into build/bundles/, the same bytes on every machine
 	@for name in $(BUNDLES); do \

@@ -104,8 +104,10 @@ class KubernetesEndpointHook:
             raise NotFound(f"Endpoint '{endpoint}' has no deployment {deployment} on the cluster: deploy it again.")
         service = self._check_ours("Service", endpoint, endpoint)
         live = self._live(service)
-        previous = live if live != deployment else ((service or {})["metadata"].get("annotations") or {}).get(
-            ANNOTATION_PREVIOUS
+        previous = (
+            live
+            if live != deployment
+            else ((service or {})["metadata"].get("annotations") or {}).get(ANNOTATION_PREVIOUS)
         )
         wanted = manifests.exposure(found, previous)
         for kind in _OPTIONAL:

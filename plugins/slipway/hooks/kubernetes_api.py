@@ -59,7 +59,7 @@ class KubernetesApi:
     def find(self, kind: str, name: str) -> Manifest | None:
         """Return an object, or None if it is not there."""
         try:
-            return self._json("GET", f"{self._path(kind)}/{name}", f"reading {kind} '{name}'")
+            return dict(self._json("GET", f"{self._path(kind)}/{name}", f"reading {kind} '{name}'"))
         except NotFound:
             return None
 
@@ -79,7 +79,7 @@ class KubernetesApi:
         path = f"{self._path(kind)}/{name}"
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         try:
-            return self._json("PATCH", path, f"applying {kind} '{name}'", query=query, body=manifest)
+            return dict(self._json("PATCH", path, f"applying {kind} '{name}'", query=query, body=manifest))
         except NotFound:
             raise NotFound(
                 f"Namespace '{self.namespace}' is not in the cluster of connection '{self.conn_id}': create it, or "

@@ -24,30 +24,38 @@ def translated(status: int, body: str | None, what: str, conn_id: str) -> Slipwa
     :param conn_id: the connection that was used.
     """
     message, causes = explained(body)
+    if status in {401, 403}:
+        return _denied(status, message, what, conn_id)
+    if status == 404:
+        return NotFound(f"The cluster answers that what is needed for {what} is not there ({message}).")
+    if status == 409 and causes:
+        return _contested(causes, what)
+    if status in PASSING or status == 409:
+        return Unavailable(f"The cluster of connection '{conn_id}' failed with HTTP {status} while {what}: {message}")
+    return UserError(f"The cluster refuses {what}: {message}")
+
+
+def _denied(status: int, message: str, what: str, conn_id: str) -> UserError:
     if status == 401:
         return UserError(
             f"The cluster of connection '{conn_id}' refuses its credentials (HTTP 401): correct the connection's "
             "kubeconfig or token."
         )
-    if status == 403 and "exceeded quota" in message:
+    if "exceeded quota" in message:
         return UserError(f"The namespace's quota does not allow {what} ({message}): ask for less, or have it raised.")
-    if status == 403:
-        return UserError(
-            f"The cluster forbids {what} ({message}): give the account of connection '{conn_id}' the role in "
-            "docs/kubernetes.md."
-        )
-    if status == 404:
-        return NotFound(f"The cluster answers that what is needed for {what} is not there ({message}).")
-    if status == 409 and causes:
-        fields = ", ".join(sorted({str(cause.get("field")) for cause in causes}))
-        owner = str(causes[0].get("message", "")).removeprefix("conflict with ")
-        return UserError(
-            f"Somebody else set {fields} (field manager {owner}), which forbids {what}: undo that change, or take the "
-            "field over with kubectl apply --server-side --force-conflicts --field-manager=slipway, and deploy again."
-        )
-    if status in PASSING or status == 409:
-        return Unavailable(f"The cluster of connection '{conn_id}' failed with HTTP {status} while {what}: {message}")
-    return UserError(f"The cluster refuses {what}: {message}")
+    return UserError(
+        f"The cluster forbids {what} ({message}): give the account of connection '{conn_id}' the role in "
+        "docs/kubernetes.md."
+    )
+
+
+def _contested(causes: list[dict[str, Any]], what: str) -> UserError:
+    fields = ", ".join(sorted({str(cause.get("field")) for cause in causes}))
+    owner = str(causes[0].get("message", "")).removeprefix("conflict with ")
+    return UserError(
+        f"Somebody else set {fields} (field manager {owner}), which forbids {what}: undo that change, or take the "
+        "field over with kubectl apply --server-side --force-conflicts --field-manager=slipway, and deploy again."
+    )
 
 
 def unreachable(error: Exception, what: str, conn_id: str) -> Unavailable:
@@ -55,7 +63,8 @@ def unreachable(error: Exception, what: str, conn_id: str) -> Unavailable:
     reason = getattr(error, "reason", None)
     kind = type(reason if isinstance(reason, Exception) else error).__name__
     return Unavailable(
-        f"The cluster of connection '{conn_id}' does not answer ({kind}) while {what}: check its address and the network."
+        f"The cluster of connection '{conn_id}' does not answer ({kind}) while {what}: check its address and the "
+        "network."
     )
 
 

@@ -269,9 +269,7 @@ def ingress(endpoint: str, options: Options) -> Manifest:
         raise ValueError("no ingress is chosen")
     backend = {"service": {"name": endpoint, "port": {"name": "http"}}}
     spec: Manifest = {
-        "rules": [
-            {"host": chosen.host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
-        ]
+        "rules": [{"host": chosen.host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]
     }
     if chosen.class_name:
         spec["ingressClassName"] = chosen.class_name

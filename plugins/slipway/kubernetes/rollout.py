@@ -115,11 +115,9 @@ def _unschedulable(pod: Object, now: datetime, patience: float) -> Rollout | Non
             continue
         since = condition.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
         if (now - datetime.fromisoformat(since)).total_seconds() >= patience:
-            return Rollout(
-                "failed",
-                f"pod {pod['metadata']['name']} is unschedulable ({' '.join(str(condition.get('message', '')).split())})"
-                ": ask for less in resources, or add a node that fits",
-            )
+            name, words = pod["metadata"]["name"], " ".join(str(condition.get("message", "")).split())
+            told = f"pod {name} is unschedulable ({words}): ask for less in resources, or add a node that fits"
+            return Rollout("failed", told)
     return None
 
 

@@ -40,7 +40,7 @@ class KubernetesRolloutTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, conn_id: str, namespace: str, endpoint: str, deployment: str, deadline: float, patience: float
+        self, conn_id: str, namespace: str, endpoint: str, deployment: str, *, deadline: float, patience: float
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -74,7 +74,7 @@ class KubernetesRolloutTrigger(BaseTrigger):
                         said = rollout.message
                         self.log.info("%s.", said)
                     await self._next_change(client)
-            except Exception as e:
+            except Exception as e:  # noqa: BLE001  # two clients and the network; what is none of theirs is raised
                 failure = self._failure(e, what)
                 if failure is not None:
                     yield TriggerEvent({"error": failure, "log": []})
@@ -147,17 +147,17 @@ class KubernetesRolloutTrigger(BaseTrigger):
     async def _told(self, client: ApiClient, rollout: Rollout) -> dict[str, Any]:
         if rollout.state == "complete":
             return {"complete": rollout.message}
-        log = await self._log(client, rollout) if rollout.pod else []
+        log = await self._pod_log(client, rollout) if rollout.pod else []
         what = f"Deployment {self.deployment} of endpoint '{self.endpoint}'"
         return {"error": named_failure(what, rollout, log), "log": log}
 
-    async def _log(self, client: ApiClient, rollout: Rollout) -> list[str]:
+    async def _pod_log(self, client: ApiClient, rollout: Rollout) -> list[str]:
         from kubernetes_asyncio.client import CoreV1Api
         from kubernetes_asyncio.client.exceptions import ApiException
 
         try:
             text = await CoreV1Api(client).read_namespaced_pod_log(
-                rollout.pod, self.namespace, container=CONTAINER, previous=rollout.crashed, tail_lines=_LOG_LINES
+                str(rollout.pod), self.namespace, container=CONTAINER, previous=rollout.crashed, tail_lines=_LOG_LINES
             )
         except ApiException:  # a container that never started has none
             return []

@@ -74,7 +74,9 @@ def _deployment(spec: Object) -> list[tuple[str, str]]:
             limit = resources.get("limits", {}).get(name)
             if limit is not None and _quantity(request) > _quantity(limit):
                 at = f"spec.template.spec.containers[{i}].resources.requests"
-                problems.append((at, f'Invalid value: "{request}": must be less than or equal to {name} limit of {limit}'))
+                problems.append(
+                    (at, f'Invalid value: "{request}": must be less than or equal to {name} limit of {limit}')
+                )
         if not container.get("image"):
             problems.append((f"spec.template.spec.containers[{i}].image", "Required value"))
     return problems

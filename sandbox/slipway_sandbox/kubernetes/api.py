@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from slipway_sandbox.kubernetes import admission, proxy, resources
+from slipway_sandbox.kubernetes import admission, resources
 from slipway_sandbox.kubernetes.controllers import NAMESPACES
 from slipway_sandbox.kubernetes.faults import Faults
 from slipway_sandbox.kubernetes.fields import Object
 from slipway_sandbox.kubernetes.kubelet import Kubelet
+from slipway_sandbox.kubernetes.proxy import Proxy
 from slipway_sandbox.kubernetes.resources import Resource
 from slipway_sandbox.kubernetes.selectors import matches_fields, matches_labels
 from slipway_sandbox.kubernetes.status import Refusal, not_found, success
@@ -89,23 +90,29 @@ class _Api:
         if resource is None:
             raise Refusal(404, "the server could not find the requested resource")
         name, below = (rest[1] if len(rest) > 1 else ""), rest[2:]
-        if below[:1] == ["proxy"]:
-            where, _, port = name.partition(":")
-            found = self.store.get(resource, namespace, where)
-            return await proxy.forward(request, self.store, self.kubelet, found, port, "/".join(below[1:]))
-        if below == ["log"]:
-            return self._log(request, self.store.get(resource, namespace, name))
-        if below == ["scale"]:
-            return await self._scale(request, resource, namespace, name)
         if below not in ([], ["status"]):
-            raise Refusal(404, "the server could not find the requested resource")
+            return await self._subresource(request, resource, (namespace, name), below)
+        if request.method == "GET" and name:
+            return JSONResponse(self.store.get(resource, namespace, name))
         if request.method == "GET":
-            if name:
-                return JSONResponse(self.store.get(resource, namespace, name))
             return self._list(request, resource, namespace or None)
         if request.method == "DELETE":
             return self._delete(request, resource, namespace, name)
         return await self._write(request, resource, namespace, name)
+
+    async def _subresource(
+        self, request: Request, resource: Resource, at: tuple[str, str], below: list[str]
+    ) -> Response:
+        namespace, name = at
+        if below[0] not in resource.subresources:
+            raise Refusal(404, "the server could not find the requested resource")
+        if below[0] == "scale":
+            return await self._scale(request, resource, namespace, name)
+        where, _, port = name.partition(":")
+        found = self.store.get(resource, namespace, where)
+        if below[0] == "log":
+            return self._log(request, found)
+        return await Proxy(self.store, self.kubelet, request).to(found, port, "/".join(below[1:]))
 
     def _matching(self, request: Request, found: list[Object]) -> list[Object]:
         labels, fields = (request.query_params.get(key, "") for key in ("labelSelector", "fieldSelector"))
@@ -214,7 +221,9 @@ class _Api:
             name, container = pod["metadata"]["name"], pod["spec"]["containers"][0]["name"]
             raise Refusal(400, f'previous terminated container "{container}" in pod "{name}" not found')
         tail = int(request.query_params.get("tailLines", len(lines)))
-        return Response("".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :]), media_type="text/plain")
+        return Response(
+            "".join(f"{line}\n" for line in lines[len(lines) - min(tail, len(lines)) :]), media_type="text/plain"
+        )
 
 
 async def _body(request: Request) -> Any:

@@ -80,9 +80,7 @@ class FakeCluster:
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "sandbox",
-            "clusters": [
-                {"name": "sandbox", "cluster": {"server": self.url, "certificate-authority-data": authority}}
-            ],
+            "clusters": [{"name": "sandbox", "cluster": {"server": self.url, "certificate-authority-data": authority}}],
             "users": [{"name": "slipway", "user": {"token": self.token}}],
             "contexts": [
                 {"name": "sandbox", "context": {"cluster": "sandbox", "user": "slipway", "namespace": "default"}}
@@ -108,7 +106,7 @@ class FakeCluster:
         with socket.create_server((_LOOPBACK, 0)) as listening:
             self.url = f"https://{_LOOPBACK}:{listening.getsockname()[1]}"
             app = make_app(store, kubelet, self.faults, self.token)
-            config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+            config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
             config.load()
             config.ssl = self._tls()
             self._server = uvicorn.Server(config)

@@ -126,7 +126,7 @@ class Controllers:
         return time.monotonic() - self._progress[uid][1] > patience
 
     def _roll(self, space: str, current: Object, old: list[Object], wanted: int) -> None:
-        """Scale up the new ReplicaSet at once by at most one more than wanted, and the old ones down as it gets ready."""
+        """Scale the new ReplicaSet up to at most one more than wanted in all, the old ones down as it gets ready."""
         left = sum(r["spec"]["replicas"] for r in old)
         target = min(wanted, wanted + 1 - left) if left else wanted
         self._scale(space, current, max(target, min(current["spec"]["replicas"], wanted)))

@@ -87,7 +87,7 @@ def apply(live: Object, config: Object, owners: dict[str, set[Path]], manager: s
     kept = set().union(*(paths for other, paths in owners.items() if other != manager))
     for path in owners.get(manager, set()) - wanted.keys() - kept:
         _remove(merged, path)
-    _merge(merged, config, "")
+    _merge(merged, config)
     owners[manager] = set(wanted)
     return merged
 
@@ -97,23 +97,23 @@ def changed(old: Object, new: Object, owners: dict[str, set[Path]], manager: str
     before, after = dict(leaves(old)), dict(leaves(new))
     taken = {path for path, value in after.items() if path not in before or before[path] != value}
     gone = before.keys() - after.keys()
-    for paths in owners.values():
-        paths -= gone | taken
+    for other, paths in owners.items():
+        owners[other] = paths - gone - taken
     if taken:
         owners[manager] = owners.get(manager, set()) | taken
 
 
-def _merge(target: Object, config: Object, name: str) -> None:
+def _merge(target: Object, config: Object) -> None:
     for key, value in config.items():
         found = target.get(key)
         if isinstance(value, dict) and isinstance(found, dict) and key not in _ATOMIC_MAPS:
-            _merge(found, value, key)
+            _merge(found, value)
         elif isinstance(value, list) and isinstance(found, list) and (keys := _keys(key, value or found)):
             by_step = {_step(keys, item): item for item in found}
             for item in value:
                 at = _step(keys, item)
                 if at in by_step:
-                    _merge(by_step[at], item, key)
+                    _merge(by_step[at], item)
                 else:
                     found.append(copy.deepcopy(item))
         else:
@@ -121,25 +121,24 @@ def _merge(target: Object, config: Object, name: str) -> None:
 
 
 def _remove(target: Any, path: Path) -> None:
-    parents: list[tuple[Any, Any]] = []
-    for step in path:
-        if step == ".":
-            parent, key = parents.pop()
-            parent.pop(key)
+    """Take one value out; `.` at the end of a path is the list's item as a whole."""
+    steps = path[:-1] if path[-1] == "." else path
+    for step in steps[:-1]:
+        at = _index(target, step)
+        if at is None:
             return
-        if step.startswith("f:"):
-            key: Any = step[2:]
-            if not isinstance(target, dict) or key not in target:
-                return
-        else:
-            wanted = json.loads(step[2:])
-            key = next((i for i, item in enumerate(target) if _matches(item, wanted)), None)
-            if key is None:
-                return
-        parents.append((target, key))
-        target = target[key]
-    parent, key = parents.pop()
-    parent.pop(key)
+        target = target[at]
+    at = _index(target, steps[-1])
+    if at is not None:
+        del target[at]
+
+
+def _index(target: Any, step: str) -> Any:
+    """Return where a step leads to in a map or list; None if nothing is there."""
+    if step.startswith("f:"):
+        return step[2:] if isinstance(target, dict) and step[2:] in target else None
+    wanted = json.loads(step[2:])
+    return next((i for i, item in enumerate(target) if _matches(item, wanted)), None)
 
 
 def _matches(item: Object, wanted: Object) -> bool:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import httpx
 
@@ -108,8 +108,8 @@ class Kubelet:
 
     async def _run(self, pod: Object) -> None:
         container = pod["spec"]["containers"][0]
+        message = "0/1 nodes are available: 1 Insufficient memory."
         while self.faults.unschedulable:
-            message = "0/1 nodes are available: 1 Insufficient memory."
             self._edit(pod, lambda p: condition(p, "PodScheduled", "False", "Unschedulable", message))
             self._event(pod, "Warning", "FailedScheduling", message)
             await asyncio.sleep(_BACK_OFF_SECONDS)
@@ -146,12 +146,12 @@ class Kubelet:
                 self._event(pod, "Warning", "Failed", f"Failed to pull image: {message}")
                 for reason, told in (("ErrImagePull", message), ("ImagePullBackOff", f"Back-off pulling: {message}")):
                     state = {"waiting": {"reason": reason, "message": told}}
-                    self._edit(pod, lambda p, state=state: self._status(p, container, state))
+                    self._edit(pod, partial(self._status, container=container, state=state))
                     await asyncio.sleep(_BACK_OFF_SECONDS)
                 continue
             self._event(pod, "Normal", "Started", f"Started container {container['name']}")
             state = {"running": {"startedAt": now()}}
-            self._edit(pod, lambda p: self._status(p, container, state, phase="Running"))
+            self._edit(pod, partial(self._status, container=container, state=state, phase="Running"))
             return
 
     async def _probe(self, pod: Object, container: Object, running: _Running) -> None:
@@ -159,7 +159,7 @@ class Kubelet:
         sick = any(part in container["image"] for part in self.faults.sick)
         path = container["readinessProbe"]["httpGet"]["path"] if "readinessProbe" in container else None
         known: bool | None = None
-        while running.server and await asyncio.to_thread(running.server.exit_status) is None:
+        while running.server and running.server.exit_status() is None:
             ready = path is None
             with suppress(httpx.HTTPError):
                 ready = path is None or (await self._http.get(f"{running.server.url}{path}")).is_success
@@ -170,13 +170,13 @@ class Kubelet:
             if ready != known:
                 known = ready
                 state = {"running": {"startedAt": now()}}
-                self._edit(pod, lambda p, ready=ready: self._status(p, container, state, ready=ready))
+                self._edit(pod, partial(self._status, container=container, state=state, ready=ready))
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _crashed(self, pod: Object, container: Object, running: _Running) -> None:
         code = 1
         if running.server:
-            code = await asyncio.to_thread(running.server.exit_status) or 0
+            code = running.server.exit_status() or 0
             running.said = await asyncio.to_thread(running.server.logs)
             await asyncio.to_thread(running.server.stop)
             running.server = None
@@ -185,11 +185,12 @@ class Kubelet:
         last = {"terminated": ended}
         first = running.restarts == 1
         state = last if first else {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting"}}
-        self._edit(pod, lambda p: self._status(p, container, state, last=last, restarts=running.restarts))
+        told = partial(self._status, container=container, state=state, last=last, restarts=running.restarts)
+        self._edit(pod, told)
         self._event(pod, "Warning", "BackOff", f"Back-off restarting failed container {container['name']}")
         await asyncio.sleep(_BACK_OFF_SECONDS if first else 10 * _BACK_OFF_SECONDS)
 
-    def _edit(self, pod: Object, edit: Callable[[Object], Any]) -> None:
+    def _edit(self, pod: Object, edit: Callable[[Object], object]) -> None:
         self.store.change(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"], edit, _MANAGER)
 
     @staticmethod
@@ -197,7 +198,7 @@ class Kubelet:
         pod: Object, container: Object, state: Object, *, ready: bool = False, phase: str | None = None,
         last: Object | None = None, restarts: int | None = None,
     ) -> None:  # fmt: skip
-        old = next(iter(pod["status"].get("containerStatuses", [])), {})
+        old: Object = next(iter(pod["status"].get("containerStatuses", [])), {})
         pod["status"]["containerStatuses"] = [
             {
                 "name": container["name"], "image": container["image"], "imageID": container["image"],

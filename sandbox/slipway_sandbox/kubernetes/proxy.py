@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import httpx
 from starlette.requests import Request
@@ -15,33 +16,42 @@ from slipway_sandbox.kubernetes.selectors import selects
 from slipway_sandbox.kubernetes.status import Refusal
 from slipway_sandbox.kubernetes.store import Store
 
-__all__ = ["forward"]
+__all__ = ["Proxy"]
 
 _turns = itertools.count()
 
 
-async def forward(request: Request, store: Store, kubelet: Kubelet, found: Object, port: str, path: str) -> Response:
-    """Send a request on to a pod, or to one of the ready pods that a Service selects, in turn.
+@dataclass(frozen=True)
+class Proxy:
+    """One request that is to be sent on."""
 
-    :param found: the Pod or Service.
-    :param port: the port's number or name, as in the path.
-    """
-    pod = found if found["kind"] == "Pod" else _behind(store, found, port)
-    base = kubelet.url(pod)
-    if base is None or (found["kind"] == "Pod" and port not in {"8080", "http"}):
-        address = pod["status"].get("podIP", "10.244.0.0")
-        raise Refusal(503, f"error trying to reach service: dial tcp {address}:{port}: connect: connection refused")
-    headers = {k: v for k, v in request.headers.items() if k not in {"host", "authorization", "content-length"}}
-    query = f"?{request.url.query}" if request.url.query else ""
-    async with httpx.AsyncClient(timeout=60.0) as client:
-        try:
-            answer = await client.request(
-                request.method, f"{base}/{path}{query}", content=await request.body(), headers=headers
-            )
-        except httpx.HTTPError as error:
-            raise Refusal(503, f"error trying to reach service: {type(error).__name__}") from None
-    kept = {k: v for k, v in answer.headers.items() if k in {"content-type", "retry-after"}}
-    return Response(answer.content, answer.status_code, kept)
+    store: Store
+    kubelet: Kubelet
+    request: Request
+
+    async def to(self, found: Object, port: str, path: str) -> Response:
+        """Send it to a pod, or to one of the ready pods that a Service selects, in turn.
+
+        :param found: the Pod or Service.
+        :param port: the port's number or name, as in the path.
+        """
+        request = self.request
+        pod = found if found["kind"] == "Pod" else _behind(self.store, found, port)
+        base = self.kubelet.url(pod)
+        if base is None or (found["kind"] == "Pod" and port not in {"8080", "http"}):
+            address = pod["status"].get("podIP", "10.244.0.0")
+            raise Refusal(503, f"error trying to reach service: dial tcp {address}:{port}: connect: connection refused")
+        headers = {k: v for k, v in request.headers.items() if k not in {"host", "authorization", "content-length"}}
+        query = f"?{request.url.query}" if request.url.query else ""
+        async with httpx.AsyncClient(timeout=60.0) as client:
+            try:
+                answer = await client.request(
+                    request.method, f"{base}/{path}{query}", content=await request.body(), headers=headers
+                )
+            except httpx.HTTPError as error:
+                raise Refusal(503, f"error trying to reach service: {type(error).__name__}") from None
+        kept = {k: v for k, v in answer.headers.items() if k in {"content-type", "retry-after"}}
+        return Response(answer.content, answer.status_code, kept)
 
 
 def _behind(store: Store, service: Object, port: str) -> Object:

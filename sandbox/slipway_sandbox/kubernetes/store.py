@@ -76,7 +76,7 @@ class Store:
         name = found["metadata"]["name"]
         if (resource, namespace, name) in self._objects:
             raise already_exists(resource.qualified, name)
-        return self._add(resource, namespace, found, manager, "Update", None)
+        return self._add(resource, namespace, found, (manager, "Update"), found)
 
     def update(self, resource: Resource, namespace: str, found: Object, manager: str) -> Object:
         """Replace an object; refused with 409 if `found` is older than what is there."""
@@ -93,7 +93,9 @@ class Store:
         fields.changed(live, found, owners, f"{manager}/Update")
         return self._write(resource, namespace, live, found, owners)
 
-    def change(self, resource: Resource, namespace: str, name: str, edit: Callable[[Object], Any], manager: str) -> None:
+    def change(
+        self, resource: Resource, namespace: str, name: str, edit: Callable[[Object], Any], manager: str
+    ) -> None:
         """Edit an object in place, as a controller does; nothing happens if it is gone."""
         found = self.find(resource, namespace, name)
         if found is not None:
@@ -113,7 +115,7 @@ class Store:
         if live is None:
             made = copy.deepcopy(config)
             check(made)
-            return self._add(resource, namespace, made, manager, "Apply", config), True
+            return self._add(resource, namespace, made, (manager, "Apply"), config), True
         owners = self._managers(live)
         try:
             merged = fields.apply(live, config, owners, f"{manager}/Apply", force=force)
@@ -172,23 +174,21 @@ class Store:
             except TimeoutError:
                 return
 
-    async def news(self, timeout: float) -> None:
-        """Return at the next change of anything, or after `timeout` seconds."""
+    async def news(self, patience: float) -> None:
+        """Return at the next change of anything, or after `patience` seconds."""
         try:
-            await asyncio.wait_for(self._news.wait(), timeout)
+            await asyncio.wait_for(self._news.wait(), patience)
         except TimeoutError:
             return
 
     def _add(
-        self, resource: Resource, namespace: str, found: Object, manager: str, operation: str, config: Object | None
+        self, resource: Resource, namespace: str, found: Object, manager: tuple[str, str], managed: Object
     ) -> Object:
         found = copy.deepcopy(found)
         found["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
         if resource.namespaced:
             found["metadata"]["namespace"] = namespace
-        self._owners[found["metadata"]["uid"]] = {
-            (manager, operation): {path for path, _ in fields.leaves(config or found)}
-        }
+        self._owners[found["metadata"]["uid"]] = {manager: {path for path, _ in fields.leaves(managed)}}
         return self._put(resource, namespace, found, "ADDED")
 
     def _write(
@@ -230,5 +230,7 @@ class Store:
 
 
 def _content(found: Object) -> str:
-    metadata = {key: value for key, value in found["metadata"].items() if key not in {"managedFields", "resourceVersion"}}
+    metadata = {
+        key: value for key, value in found["metadata"].items() if key not in {"managedFields", "resourceVersion"}
+    }
     return json.dumps({**found, "metadata": metadata}, sort_keys=True)

@@ -54,6 +54,8 @@ lock: environment ## compile requirements*.in to requirements*.txt; UPGRADE=--up
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-production.in -o requirements-production.txt
+	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/scoring/requirements.txt \
+	  include/scoring/general.in -o include/scoring/general.lock
 
 bundles: ## zip the sample bundles into build/bundles/, the same bytes on every machine
 	@for name in $(BUNDLES); do \

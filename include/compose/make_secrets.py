@@ -80,7 +80,7 @@ def _connections(model_host_token: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:  # noqa: PLR2004
+    if len(sys.argv) != 3:
         sys.exit("usage: make_secrets.py FOLDER ENV_FILE")
     os.umask(0o077)
     main(Path(sys.argv[1]), Path(sys.argv[2]))

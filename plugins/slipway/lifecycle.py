@@ -12,6 +12,7 @@ __all__ = [
     "alias_param",
     "connection_param",
     "endpoint_param",
+    "image_params",
     "model_param",
     "text_param",
     "version_param",
@@ -68,3 +69,16 @@ def connection_param(default: str, kind: str) -> Param:
 def endpoint_param() -> Param:
     """The endpoint's name."""
     return text_param("Endpoint", "Name of the endpoint. Empty: the model's name.")
+
+
+def image_params() -> dict[str, Param]:
+    """How an image is built, where it must be."""
+    return {
+        "base_image": text_param(
+            "Base image", "Image to build on, best by digest. Empty: the setting `[slipway] base_image`."
+        ),
+        "platform": text_param("Platform", "`linux/amd64` or `linux/arm64`. Empty: this machine's."),
+        "docker_conn_id": text_param(
+            "Docker Engine", "Docker connection of the engine that builds. Empty: `docker_default`, or this machine's."
+        ),
+    }

@@ -30,7 +30,7 @@ class KubernetesDeployOperator(PlanOperator):
     Returns `url`, `image`, `auth`, `details` and `sample_values`.
 
     :param plan: what `ResolveVersionOperator` returned; its `conn_id` may be `connection/namespace`.
-    :param image: the image to run, by digest.
+    :param image: what `EnsureImageOperator` returned.
     """
 
     template_fields: Sequence[str] = ("plan", "image")
@@ -102,7 +102,7 @@ class KubernetesDeployOperator(PlanOperator):
             deployment=plan["deployment"],
             model=plan["model"],
             version=plan["version"],
-            image=self.image,
+            image=self.image["image"],
             options=parse(plan["spec"]),
         )
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from slipway.bundles.store import BundleStore
 from slipway.registry import TARGETS_TAG
 from slipway.web.page.airflow import TARGETS, Run, Runs
-from slipway.web.page.models import Model, PageMlflow, Version, bundles_of, read_model
+from slipway.web.page.models import Model, PageMlflow, bundles_of, read_model
 
 __all__ = ["SORTS", "STATES", "Listing", "Query", "Row", "list_models"]
 
@@ -40,6 +41,8 @@ SORTS = {
 _MOST_BATCHES = 4
 _MOST_NAMED = 200
 _LONGEST_TEXT = 100
+_NAME = re.compile(r"[A-Za-z0-9._ -]+")  # a run may be about anything that its caller wrote
+_SIGNS = re.compile(r"[^A-Za-z0-9. -]")
 
 Key = tuple[Any, ...]
 Entry = tuple[Key, str]
@@ -134,7 +137,7 @@ def list_models(mlflow: PageMlflow, store: BundleStore, query: Query, runs: Runs
     imported = {name: at for name, at in store.newest().items() if _matches(name, query)}
     if query.state in {"running", "failed"}:
         named = runs.active() if query.state == "running" else runs.failed()
-        found = _named(mlflow, imported, [n for n in named if _matches(n, query)], query, cursor)
+        found = _named(mlflow, imported, [n for n in named if _NAME.fullmatch(n) and _matches(n, query)], query, cursor)
     elif query.state == "imported":
         found = _unregistered(mlflow, imported, query, cursor)
     else:
@@ -213,7 +216,9 @@ def _named(
     wanted = [name for _, name in entries]
     if not wanted:
         return [], None
-    raw, _ = mlflow.search_models([*_conditions(replace(query, text="", state="")), _in(wanted)], "name ASC", limit=PAGE)
+    raw, _ = mlflow.search_models(
+        [*_conditions(replace(query, text="", state="")), _in(wanted)], "name ASC", limit=PAGE
+    )
     batch = {m["name"]: m for m in raw}
     versions = mlflow.versions_of(wanted)
     models = [
@@ -255,15 +260,16 @@ def _seconds(raw: dict[str, Any]) -> float:
 def _conditions(query: Query) -> list[str]:
     conditions = []
     if query.text:
-        # LIKE's own signs stand for themselves once `_matches` has looked again.
-        conditions.append(f"name ILIKE '%{query.text}%'")
+        # What is a sign of MLflow's language or of LIKE's stands for any letter here; `_matches` looks again.
+        conditions.append(f"name ILIKE '%{_SIGNS.sub('_', query.text)}%'")
     if query.target or query.state == "deployed":
         conditions.append(f"tags.`{TARGETS_TAG}` LIKE '%{query.target or '_'}%'")
     return conditions
 
 
 def _in(names: Iterable[str]) -> str:
-    return f"name IN ({', '.join(repr(str(name)) for name in names)})"
+    listed = ", ".join(f"'{name}'" for name in names)
+    return f"name IN ({listed})"
 
 
 def _matches(name: str, query: Query) -> bool:
@@ -285,11 +291,3 @@ def _with_bundle(model: Model, store: BundleStore, imported: dict[str, float]) -
 
 def _tuple(values: list[Any]) -> Key:
     return tuple(values)
-
-
-def deployed_rows(rows: Iterable[Row]) -> Iterator[tuple[Row, Version]]:
-    """Yield each row with each of its deployed versions."""
-    for row in rows:
-        for version in row.model.versions:
-            if version.deployments:
-                yield row, version

@@ -25,8 +25,7 @@ class SlipwayPlugin(AirflowPlugin):
             "url_route": "models",
             # Relative, so that they follow the path that an installation may have before Airflow's own.
             "href": "slipway/",
-            "icon": "slipway/static/icon/light.svg",
-            "icon_dark_mode": "slipway/static/icon/dark.svg",
+            "icon": "slipway/static/nav/icon.svg",
         }
     ]
     operator_extra_links = [EndpointLink(), ModelVersionLink(), SparkApplicationLink()]  # noqa: RUF012

@@ -34,7 +34,9 @@ def effects(dag_id: str, conf: Mapping[str, Any], model: Model) -> list[str]:
 def _deploy(conf: Mapping[str, Any], model: Model, target: str) -> list[str]:
     endpoint, served = _served(conf, model, target)
     lines = [f"Deploys {_version(conf, model)} of '{model.name}' to {TARGETS[target]} as endpoint '{endpoint}'."]
-    if served:
+    if served and served.version == conf.get("version"):
+        lines.append("This version serves there already: with the same options nothing changes.")
+    elif served:
         lines.append(f"Version {served.version} serves there now, and goes on until the new one has proved itself.")
     return [*lines, "The golden sample is sent to it before it serves; if anything fails, nothing changes."]
 

@@ -114,7 +114,9 @@ class PageMlflow(MlflowHook):
         self, conditions: Iterable[str], order: str, *, token: str = "", limit: int
     ) -> tuple[list[dict[str, Any]], str]:
         """Return some registered models as MLflow describes them, and the token of those that follow."""
-        params: dict[str, Any] = {"max_results": limit, "order_by": [order, "name ASC"]}
+        # MLflow takes each field once; equal times are ordered by name.
+        orders = [order] if order.startswith("name ") else [order, "name ASC"]
+        params: dict[str, Any] = {"max_results": limit, "order_by": orders}
         if filter_string := " AND ".join(conditions):
             params["filter"] = filter_string
         if token:

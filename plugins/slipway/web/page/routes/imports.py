@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -33,11 +34,13 @@ async def show_import(request: Request, user: GetUserDep) -> Response:
     airflow = airflow_of(request)
     dag = (await our_dags(airflow, user)).get(DAG)
     params = await airflow.params(DAG) if dag else {}
+    every = forms.fields(params, {})
     values = {
         "dag": dag,
         "limit": settings.max_archive_bytes(),
-        "fields": forms.fields({k: v for k, v in params.items() if k != _URI}, {}),
-        "location": forms.fields({k: v for k, v in params.items() if k == _URI}, {}),
+        "fields": [field for field in every if field.name != _URI],
+        # Needed only where nothing is uploaded, which the browser cannot know.
+        "location": [replace(field, required=False, attributes=()) for field in every if field.name == _URI],
         "examples": _EXAMPLES,
     }
     return page(request, "import.html", values, user=user)

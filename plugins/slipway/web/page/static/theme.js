@@ -14,7 +14,7 @@
   }
 
   // Airflow's own colours, which an installation may have set, over ours.
-  const COLOURS = { "--bg": "bg", "--fg": "fg", "--border": "border", "--brand": "brand-solid", "--focus": "brand-focus-ring" };
+  const COLOURS = { "--bg": "bg", "--fg": "fg", "--brand": "brand-solid", "--focus": "brand-focus-ring" };
 
   function follow() {
     const frame = airflow();

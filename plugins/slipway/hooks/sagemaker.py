@@ -13,7 +13,7 @@ from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.sagemaker_errors import AlreadyThere, translated
 from slipway.sagemaker import names
 from slipway.sagemaker.place import region_of
-from slipway.sagemaker.requests import tag_list
+from slipway.sagemaker.requests import back_request, tag_list
 from slipway.targets import Served
 
 if TYPE_CHECKING:
@@ -107,14 +107,7 @@ class SageMakerEndpointHook(BaseHook):
         name = names.resource_name(endpoint, deployment)
         if (found := self.describe(endpoint)) and found["EndpointConfigName"] == name:
             return
-        self.update_endpoint(
-            {
-                "EndpointName": endpoint,
-                "EndpointConfigName": name,
-                "RetainAllVariantProperties": True,
-                "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DataCaptureConfig"}],
-            }
-        )
+        self.update_endpoint(back_request(endpoint, name))
 
     def delete_endpoint(self, endpoint: str) -> None:
         """Let an endpoint be deleted; it is not waited for, and may be gone already."""
@@ -222,6 +215,11 @@ class SageMakerEndpointHook(BaseHook):
     def url(self, endpoint: str) -> str:
         """Return the endpoint's address; `/invocations` is below it."""
         return f"{self._runtime.meta.endpoint_url.rstrip('/')}/endpoints/{endpoint}"
+
+    def own_url(self) -> str | None:
+        """Return the address that the connection sends requests to, if it is not AWS's usual one."""
+        url = str(self._runtime.meta.endpoint_url)
+        return None if url.startswith(f"https://runtime.sagemaker.{self.region}.") else url
 
     def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:  # noqa: ARG002
         """Send a JSON body to an endpoint and return the predictions.

@@ -10,7 +10,7 @@ from typing import Any
 from slipway.sagemaker.names import VARIANT, owner_tags
 from slipway.sagemaker.options import Options, Strategy
 
-__all__ = ["config_request", "endpoint_request", "model_request", "tag_list", "update_request"]
+__all__ = ["back_request", "config_request", "endpoint_request", "model_request", "tag_list", "update_request"]
 
 _TYPES = {"all_at_once": "ALL_AT_ONCE", "canary": "CANARY", "linear": "LINEAR"}
 _SIZES = {"canary": "CanarySize", "linear": "LinearStepSize"}
@@ -93,16 +93,21 @@ def update_request(plan: dict[str, Any]) -> dict[str, Any]:
     the new configuration, also where it only goes on.
     """
     options = Options.model_validate(plan["options"])
-    excluded = ["DataCaptureConfig"] + (["DesiredInstanceCount"] if options.instance_count else [])
-    request: dict[str, Any] = {
-        "EndpointName": plan["endpoint"],
-        "EndpointConfigName": plan["name"],
-        "RetainAllVariantProperties": True,
-        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": kind} for kind in excluded],
-    }
+    request = back_request(plan["endpoint"], plan["name"], retain_count=not options.instance_count)
     if not options.serverless:
         request["DeploymentConfig"] = _deployment(options.strategy)
     return request
+
+
+def back_request(endpoint: str, name: str, *, retain_count: bool = True) -> dict[str, Any]:
+    """Return UpdateEndpoint's request that goes back to a configuration that served before, data capture and all."""
+    excluded = ["DataCaptureConfig"] + ([] if retain_count else ["DesiredInstanceCount"])
+    return {
+        "EndpointName": endpoint,
+        "EndpointConfigName": name,
+        "RetainAllVariantProperties": True,
+        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": kind} for kind in excluded],
+    }
 
 
 def _deployment(strategy: Strategy) -> dict[str, Any]:

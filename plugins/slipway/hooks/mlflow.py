@@ -115,6 +115,11 @@ class MlflowHook(RestHook):
         params = {"name": version.name, "version": version.version, "path": path}
         return self.call("GET", "/model-versions/get-artifact", params=params)
 
+    def read_text_artifact(self, version: ModelVersion, path: str) -> str:
+        """Return one text file of a version's model directory."""
+        params = {"name": version.name, "version": version.version, "path": path}
+        return str(self.call("GET", "/model-versions/get-artifact", params=params, text=True))
+
     def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag of a version."""
         body = {"name": version.name, "version": version.version, "key": key, "value": value}
@@ -127,6 +132,10 @@ class MlflowHook(RestHook):
             self.call("DELETE", f"{_API}/model-versions/delete-tag", json=body)
         except NotFound:
             self.log.debug("Tag %s was not there.", key)
+
+    def set_model_tag(self, model: str, key: str, value: str) -> None:
+        """Set a tag of a registered model."""
+        self.call("POST", f"{_API}/registered-models/set-tag", json={"name": model, "key": key, "value": value})
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Point an alias of a model to a version."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -78,6 +77,3 @@ def endpoint(request: pytest.FixtureRequest) -> str:
         .replace("]", "")[:40]
         .strip("-")
     )
-
-
-Deploy = Callable[..., Any]

@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 STACK := PYTHONPATH=include/stack:plugins $(PY) -m slipway_stack
 BUNDLES := breast-cancer diabetes-boosted wine-no-sample skeleton
-UNIT := $(filter-out tests/system tests/stack,$(wildcard tests/*))
+UNIT := $(filter-out tests/system tests/stack tests/compose,$(wildcard tests/*))
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock' $(UPGRADE)
 # More arguments for pytest, such as ARGS='-k token -x'.
 ARGS ?=
@@ -28,7 +28,7 @@ status: ## tell how the stack is
 # Two runs: what is alone in its folder and on its ports goes in parallel, a whole stack wants the machine for itself.
 test: dev-environment bundles ## run all tests; ARGS='…' goes to pytest
 	@echo '== tests of the parts'; $(PY) -m pytest -n 2 $(UNIT) $(ARGS); parts=$$?; \
-	echo '== tests of the whole'; $(PY) -m pytest tests/stack tests/system $(ARGS); whole=$$?; \
+	echo '== tests of the whole'; $(PY) -m pytest tests/compose tests/stack tests/system $(ARGS); whole=$$?; \
 	if [ $$parts -ne 0 ]; then echo "The tests of the parts did not pass: see above." >&2; exit $$parts; fi; exit $$whole
 
 lint: dev-environment ## check style and types

@@ -28,8 +28,8 @@ def main(workers: str, compose: list[str]) -> str | None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while waiting := _not_healthy(compose):
         if time.monotonic() > deadline:
-            name = sorted(waiting)[0]
-            return f"{', '.join(sorted(waiting))} is not healthy after {_PATIENCE_SECONDS:.0f} s: see `docker logs {name}`."
+            names = ", ".join(sorted(waiting))
+            return f"Not healthy after {_PATIENCE_SECONDS:.0f} s: {names}; see `docker logs` of each."
         print(f"waiting for {', '.join(sorted(waiting))}", flush=True)  # noqa: T201
         time.sleep(_POLL_SECONDS)
     print("The stack is up: Airflow's password is in the file airflow_admin_password of the secrets.")  # noqa: T201

@@ -17,11 +17,13 @@ __all__ = [
     "docker_host",
     "environments_dir",
     "golden_tolerance",
+    "kubernetes_unschedulable_seconds",
     "masked_dirs",
     "max_archive_bytes",
     "max_files",
     "max_ratio",
     "max_unpacked_bytes",
+    "model_bundles_dir",
     "model_host_home",
     "probe_cpu_seconds",
     "probe_memory_bytes",
@@ -59,6 +61,11 @@ def scoring_home() -> Path:
 def model_host_home() -> Path:
     """Folder of the model host's package, whose front door stands before the containers of an endpoint."""
     return Path(_text("model_host_home", str(_include() / "model_host")))
+
+
+def model_bundles_dir() -> Path:
+    """Folder of the skeleton and the sample bundles (`include/model_bundles` of the checkout)."""
+    return Path(_text("model_bundles_dir", str(_include() / "model_bundles")))
 
 
 def python() -> str:
@@ -124,6 +131,11 @@ def allow_source_distributions() -> bool:
 def golden_tolerance() -> float:
     """Relative difference up to which a float of the golden sample's output counts as equal."""
     return float(_text("golden_tolerance", "1e-6"))
+
+
+def kubernetes_unschedulable_seconds() -> int:
+    """How long a pod may be unschedulable: a cluster that scales adds a node meanwhile. In seconds."""
+    return _number("kubernetes_unschedulable_seconds", 180)
 
 
 def masked_dirs() -> list[Path]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
-from slipway.operators.model_host import (
-    ModelHostDeployOperator,
-    ModelHostRestoreOperator,
-    ModelHostSwitchOperator,
-)
+from slipway.operators.endpoints import RestoreOperator, SwitchOperator
+from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.publish import PublishOperator
 from slipway.operators.resolve import ResolveVersionOperator
 from slipway.operators.verify import VerifyOperator
@@ -52,8 +49,8 @@ with DAG(
     )
     deploy = ModelHostDeployOperator(task_id="deploy", plan=resolve.output)
     verify = VerifyOperator(task_id="verify", plan=resolve.output)
-    switch = ModelHostSwitchOperator(task_id="switch", plan=resolve.output)
+    switch = SwitchOperator(task_id="switch", plan=resolve.output)
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
-    restore = ModelHostRestoreOperator(task_id="restore", plan=resolve.output)
+    restore = RestoreOperator(task_id="restore", plan=resolve.output)
 
     resolve >> deploy >> verify >> switch >> publish >> restore.as_teardown(setups=deploy)

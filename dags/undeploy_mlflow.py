@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from slipway import lifecycle
-from slipway.operators.model_host import ModelHostUndeployOperator
+from slipway.operators.endpoints import UndeployOperator
 from slipway.operators.publish import ForgetOperator
 from slipway.operators.resolve import ResolveDeploymentOperator
 
@@ -23,7 +23,7 @@ with DAG(
         model=dag.param("model"),
         endpoint=dag.param("endpoint"),
     )
-    undeploy = ModelHostUndeployOperator(task_id="undeploy", plan=resolve.output)
+    undeploy = UndeployOperator(task_id="undeploy", plan=resolve.output)
     forget = ForgetOperator(task_id="forget", plan=resolve.output)
 
     resolve >> undeploy >> forget

@@ -43,6 +43,11 @@ def _runs(*command: str) -> bool:
 # One line makes a new one known. `.ci/run` installs what the tests that are there name.
 REQUIREMENTS = {
     "curl": _command("curl"),
+    "docker": Requirement(
+        lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),
+        "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
+    ),
+    "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
     "openssl": _command("openssl"),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),

@@ -78,10 +78,16 @@ class Samples(_Value):
 
     curl: str
     python: str
+    boto3: str | None = None
+    cli: str | None = None
 
 
 class DeploymentRecord(_Value):
-    """What an endpoint serves, as published in MLflow tags, in XCom and on pages."""
+    """What an endpoint serves, as published in MLflow tags, in XCom and on pages.
+
+    `details` are the target's own facts for a reader, such as instance type, count and region; `console_url` is the
+    page of the endpoint in the target's own console.
+    """
 
     endpoint: str
     target: Target
@@ -92,6 +98,8 @@ class DeploymentRecord(_Value):
     auth: str = "none"
     environment: str | None = None
     image: str | None = None
+    console_url: str | None = None
+    details: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     deployed_at: datetime
     run: str
     samples: Samples | None = None

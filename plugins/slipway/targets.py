@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from slipway.errors import UserError
 
-__all__ = ["EndpointHook", "endpoint_hook"]
+__all__ = ["EndpointHook", "Served", "endpoint_hook"]
+
+# Named, not imported: each hook brings its service's client with it, and a deploy needs just one.
+_HOOKS = {
+    "mlflow": "slipway.hooks.model_host:ModelHostHook",
+    "docker": "slipway.hooks.docker:DockerEndpointHook",
+    "kubernetes": "slipway.hooks.kubernetes:KubernetesEndpointHook",
+    "sagemaker": "slipway.hooks.sagemaker:SageMakerEndpointHook",
+    "azureml": "slipway.hooks.azureml:AzureMLEndpointHook",
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is found of an endpoint on its target.
+
+    :param model: whose the endpoint is; None if nothing serves yet.
+    :param live: the deployment that serves, if one does.
+    :param previous: the deployment that served before it and can serve again, if there is one.
+    :param deployments: all that are there.
+    """
+
+    endpoint: str
+    model: str | None = None
+    live: str | None = None
+    previous: str | None = None
+    deployments: frozenset[str] = field(default_factory=frozenset)
 
 
 class EndpointHook(Protocol):
-    """What verifying an endpoint needs of its target's hook."""
+    """What switching, verifying, restoring and undeploying need of a target's hook."""
 
     def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
-        """Send a body to the endpoint, or to one of its deployments, and return the predictions."""
+        """Send a body of `/invocations` to the endpoint, or to one of its deployments; return the predictions."""
+        ...
+
+    def served(self, endpoint: str) -> Served | None:
+        """Return what is there of an endpoint; None if there is nothing of it."""
+        ...
+
+    def set_live(self, endpoint: str, deployment: str) -> object:
+        """Let a deployment serve; nothing happens if it does already."""
+        ...
+
+    def delete_deployment(self, endpoint: str, deployment: str) -> object:
+        """Remove a deployment that does not serve; it is well if it is not there."""
+        ...
+
+    def delete_endpoint(self, endpoint: str) -> object:
+        """Remove all of an endpoint, or what an earlier try left of it."""
         ...
 
 
@@ -22,8 +66,7 @@ def endpoint_hook(target: str, conn_id: str) -> EndpointHook:
 
     :raises UserError: if there is no such target.
     """
-    if target == "mlflow":
-        from slipway.hooks.model_host import ModelHostHook
-
-        return ModelHostHook(conn_id)
-    raise UserError(f"Target '{target}' does not exist: use 'mlflow'.")
+    if target not in _HOOKS:
+        raise UserError(f"Target '{target}' does not exist: use one of {', '.join(sorted(_HOOKS))}.")
+    module, _, name = _HOOKS[target].partition(":")
+    return cast("EndpointHook", getattr(import_module(module), name)(conn_id))

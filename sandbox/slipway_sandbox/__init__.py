@@ -1,1 +1,1 @@
-"""Local stand-ins for clouds: real wire protocols, real predictions. Development equipment: Slipway never imports it."""
+"""Local stand-ins for clouds: real wire protocols and real predictions, for development; Slipway never imports it."""

@@ -11,11 +11,8 @@ from typing import Any
 import pytest
 
 from slipway.hooks.model_host import ModelHostHook
-from slipway.operators.model_host import (
-    ModelHostDeployOperator,
-    ModelHostRestoreOperator,
-    ModelHostSwitchOperator,
-)
+from slipway.operators.endpoints import RestoreOperator, SwitchOperator
+from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.resolve import ResolveVersionOperator
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
 from tests.stack.running import RunningStack
@@ -48,11 +45,11 @@ def plan_of(version: str, endpoint: str) -> dict[str, Any]:
 
 def go_live(plan: dict[str, Any]) -> None:
     ModelHostDeployOperator(task_id="deploy", plan=plan).run(CONTEXT)
-    ModelHostSwitchOperator(task_id="switch", plan=plan).run(CONTEXT)
+    SwitchOperator(task_id="switch", plan=plan).run(CONTEXT)
 
 
 def restore(plan: dict[str, Any]) -> str:
-    return ModelHostRestoreOperator(task_id="restore", plan=plan).run(CONTEXT)
+    return RestoreOperator(task_id="restore", plan=plan).run(CONTEXT)
 
 
 def deployments(plan: dict[str, Any]) -> list[str] | None:

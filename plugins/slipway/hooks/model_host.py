@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.rest import RestHook, base_url
+from slipway.targets import Served
 
 __all__ = ["PENDING", "ModelHostHook"]
 
@@ -30,6 +31,14 @@ class ModelHostHook(RestHook):
             return dict(self.call("GET", f"/v1/endpoints/{endpoint}"))
         except NotFound:
             return None
+
+    def served(self, endpoint: str) -> Served | None:
+        """Return what is there of an endpoint; None if there is nothing of it."""
+        found = self.find_endpoint(endpoint)
+        if found is None:
+            return None
+        models = {deployment["id"]: deployment["model"] for deployment in found["deployments"]}
+        return Served(endpoint, models.get(found["live"]), found["live"], found["previous"], frozenset(models))
 
     def put_deployment(self, endpoint: str, deployment: str, spec: dict[str, Any]) -> dict[str, Any]:
         """Create a deployment beside what serves, or adopt the one that is there; it is not waited for.

@@ -27,7 +27,7 @@ class PublishOperator(PlanOperator):
 
     :param plan: what `ResolveVersionOperator` returned.
     :param deployed: what the target's deploy operator returned: `url`, and `environment` or `image`,
-        `auth` and `token_url` where they apply.
+        `auth`, `token_url`, `console_url`, `details` and `sample_values` where they apply.
     """
 
     template_fields: Sequence[str] = ("plan", "deployed")
@@ -54,6 +54,8 @@ class PublishOperator(PlanOperator):
             auth=deployed.get("auth", "none"),
             environment=deployed.get("environment"),
             image=deployed.get("image"),
+            console_url=deployed.get("console_url"),
+            details=deployed.get("details", {}),
             deployed_at=datetime.now(UTC).replace(microsecond=0),
             run=f"{context['dag'].dag_id}/{context['run_id']}",
         )
@@ -62,6 +64,7 @@ class PublishOperator(PlanOperator):
             url=record.url,
             token_url=deployed.get("token_url"),
             target=record.target,
+            values=deployed.get("sample_values"),
         )
         known = registry.find_deployment(record.model, record.target, record.endpoint)
         if known and _what(known) == _what(record):
@@ -71,7 +74,7 @@ class PublishOperator(PlanOperator):
         # already, because a killed task may have left an older record beside it.
         registry.record(record)
         record = record.model_copy(update={"samples": samples})
-        EndpointLink.persist(context, f"{record.url}/docs")
+        EndpointLink.persist(context, record.console_url or f"{record.url}/docs")
         context["outlet_events"][ENDPOINT].extra = record.model_dump(mode="json", exclude={"samples"})
         self.log.info("Endpoint '%s' is live at %s", record.endpoint, record.url)
         if samples:

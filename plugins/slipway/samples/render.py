@@ -1,4 +1,4 @@
-"""Render the curl and Python samples of an endpoint from its Jinja templates."""
+"""Render the samples of an endpoint (curl, Python and its cloud's own tools) from their Jinja templates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from slipway.domain import ModelManifest, Samples
 __all__ = ["MAX_ROWS", "example_payload", "render"]
 
 MAX_ROWS = 5
+
+_FOLDER = Path(__file__).parent
+_KINDS = {"curl": "curl", "python": "py", "boto3": "boto3", "cli": "cli"}
 
 # One plausible value for each of MLflow's column types.
 _EXAMPLES: dict[str, Any] = {
@@ -46,14 +49,21 @@ def example_payload(manifest: ModelManifest) -> dict[str, Any] | None:
 
 
 def render(
-    manifest: ModelManifest, *, url: str, token_url: str | None = None, target: str = "mlflow"
+    manifest: ModelManifest,
+    *,
+    url: str,
+    token_url: str | None = None,
+    target: str = "mlflow",
+    values: dict[str, Any] | None = None,
 ) -> Samples | None:
     """Return the samples of an endpoint; None if nothing is known of its input.
 
     :param manifest: the served version's manifest, for the input.
     :param url: the endpoint's URL.
     :param token_url: where an administrator gets the endpoint's bearer token, if it asks for one.
-    :param target: which target's templates to use.
+    :param target: which target's templates to use, `<target>.<kind>.j2`; a target that has none is one whose
+        endpoint is scored as the model host's are.
+    :param values: further values for the templates.
     """
     payload = example_payload(manifest)
     if payload is None:
@@ -61,7 +71,7 @@ def render(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -70,12 +80,11 @@ def render(
     )
     environment.filters["sh"] = shlex.quote
     environment.filters["py"] = repr
-    values = {
-        "url": url,
-        "token_url": token_url,
-        "body": json.dumps(payload),
-    }
-    return Samples(
-        curl=environment.get_template(f"{target}.curl.j2").render(values),
-        python=environment.get_template(f"{target}.py.j2").render(values),
-    )
+    given = {**(values or {}), "url": url, "token_url": token_url, "body": json.dumps(payload)}
+    written = {}
+    for kind, ending in _KINDS.items():
+        own = f"{target}.{ending}.j2"
+        name = own if (_FOLDER / own).exists() else f"mlflow.{ending}.j2"
+        if (_FOLDER / name).exists():
+            written[kind] = environment.get_template(name).render(given)
+    return Samples(**written)

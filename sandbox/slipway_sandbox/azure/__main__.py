@@ -16,7 +16,9 @@ from slipway_sandbox.azure.settings import Settings
 def main() -> int:
     """Run until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="slipway_sandbox.azure", description=__doc__)
-    parser.add_argument("--home", type=Path, default=Path(".slipway/sandbox-azure"), help="folder for all that it keeps")
+    parser.add_argument(
+        "--home", type=Path, default=Path(".slipway/sandbox-azure"), help="folder for all that it keeps"
+    )
     parser.add_argument("--port", type=int, default=5443, help="port of ARM, login and scoring")
     parser.add_argument("--blob-port", type=int, default=5444, help="port of Azurite")
     parser.add_argument("--environments", type=Path, help="the models' environments; default: beside the home")

@@ -76,7 +76,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise RuntimeError("Azurite does not come up.")
 
 
-def blob_service(settings: Settings, certificates: Certificates):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def blob_service(settings: Settings, certificates: Certificates):  # type: ignore[no-untyped-def]
     """Return a client of the storage account."""
     from azure.storage.blob import BlobServiceClient
 

@@ -18,7 +18,7 @@ from slipway_sandbox.azure.endpoints import BUSY, PATH, Deployment, Endpoint, En
 from slipway_sandbox.azure.errors import ArmError, not_found
 from slipway_sandbox.azure.names import CORES, check_name
 from slipway_sandbox.azure.resources import resource
-from slipway_sandbox.azure.runtime import CrashedError, PullError, Runtime
+from slipway_sandbox.azure.runtime import CrashedError, PullError, Replica, Runtime
 
 __all__ = ["Deployments"]
 
@@ -87,14 +87,14 @@ class Deployments:
         made = Deployment(resource(path, {**body, "properties": properties}, kind="Managed"))
         made.replica = found.replica if found else None
         endpoint.deployments[name] = made
-        operation = self.operations.start(self._provision(name, made))
+        made.operation = operation = self.operations.start(self._provision(name, made))
         return JSONResponse(made.resource, 200 if found else 201, self.operations.headers(operation))
 
     async def _provision(self, name: str, deployment: Deployment) -> None:
         old = deployment.replica
         try:
-            while self.faults.take("stuck", name):
-                await asyncio.sleep(3600)
+            if self.faults.take("stuck", name):
+                await asyncio.Event().wait()
             await asyncio.sleep(self.settings.pace)
             self._check_quota(name, deployment)
             deployment.replica = await self._start(name, deployment)
@@ -118,10 +118,12 @@ class Deployments:
         )
         if used > self.settings.cores or self.faults.take("quota", name):
             raise ArmError(
-                400, "OutOfQuota", f"Not enough quota available for {kind}: {used} of {self.settings.cores} cores asked."
+                400,
+                "OutOfQuota",
+                f"Not enough quota available for {kind}: {used} of {self.settings.cores} cores asked.",
             )
 
-    async def _start(self, name: str, deployment: Deployment):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def _start(self, name: str, deployment: Deployment):  # type: ignore[no-untyped-def]
         properties = deployment.resource["properties"]
         model = self.assets.find(properties["model"])
         environment = self.assets.find(properties["environmentId"])
@@ -129,10 +131,15 @@ class Deployments:
         if self.faults.take("image_pull", name):
             image = f"{image}-is-not-there"
         broken = self.faults.take("liveness", name) is not None
+        variables = properties.get("environmentVariables") or {}
+        starting = asyncio.ensure_future(
+            asyncio.to_thread(self.runtime.start, model, environment, image, variables, broken)
+        )
         try:
-            return await asyncio.to_thread(
-                self.runtime.start, model, environment, image, properties.get("environmentVariables") or {}, broken
-            )
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_stop_when_up)
+            raise
         except PullError as e:
             deployment.logs["StorageInitializer"] = str(e)
             raise ArmError(400, "BadArgument", f"Unable to download user container image: {e}") from None
@@ -153,6 +160,7 @@ class Deployments:
             raise ArmError(400, "BadRequest", f"Deployment '{name}' takes traffic: set it to 0 before it is deleted.")
         if found.state == "Deleting":
             raise ArmError(409, "Conflict", f"Deployment '{name}' is Deleting.")
+        await self.operations.override(found.operation)
         found.state = "Deleting"
         operation = self.operations.start(self._remove(name, endpoint, found))
         return Response(status_code=202, headers=self.operations.headers(operation, location=True))
@@ -172,3 +180,8 @@ class Deployments:
             logs = deployment.replica.logs()
         lines = logs.splitlines()[-int(asked.get("tail") or 1000) :]
         return JSONResponse({"content": "\n".join(lines)})
+
+
+def _stop_when_up(starting: asyncio.Future[Replica]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().stop()

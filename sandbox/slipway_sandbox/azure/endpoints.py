@@ -16,7 +16,7 @@ from starlette.routing import Route
 from slipway_sandbox.azure.errors import ArmError, not_found
 from slipway_sandbox.azure.faults import Faults
 from slipway_sandbox.azure.names import check_name, check_traffic
-from slipway_sandbox.azure.operations import Operations
+from slipway_sandbox.azure.operations import Operation, Operations
 from slipway_sandbox.azure.resources import WORKSPACE, resource, touched
 from slipway_sandbox.azure.runtime import Replica
 from slipway_sandbox.azure.settings import Settings
@@ -34,6 +34,7 @@ class Deployment:
     resource: dict[str, Any]
     replica: Replica | None = None
     logs: dict[str, str] = field(default_factory=dict)
+    operation: Operation | None = None
 
     @property
     def state(self) -> str:
@@ -179,6 +180,7 @@ class Endpoints:
     async def _remove(self, name: str, endpoint: Endpoint) -> None:
         await asyncio.sleep(self.settings.pace)
         for deployment in endpoint.deployments.values():
+            await self.operations.override(deployment.operation)
             if deployment.replica:
                 await asyncio.to_thread(deployment.replica.stop)
         del self.known[name]

@@ -5,7 +5,8 @@
   then the connection breaks inside the answer), `forbidden` (403 AuthorizationFailed): requests whose `METHOD /path`
   matches the regular expression `match`;
 * `expired_token`, `skewed_token`: the next tokens are expired, or valid only in the future;
-* `quota`, `image_pull`, `liveness`, `stuck`, `name_taken`: the next deployments (or endpoints) whose name matches `match`.
+* `quota`, `image_pull`, `liveness`, `stuck`, `name_taken`: the next deployments (or endpoints) whose name matches
+  `match`.
 """
 
 from __future__ import annotations

@@ -101,9 +101,7 @@ class Login:
         if request.path_params["tenant"] != known.tenant:
             return _denied("invalid_request", f"AADSTS90002: Tenant '{request.path_params['tenant']}' not found.")
         if form.get("client_id") != known.client_id:
-            return _denied(
-                "unauthorized_client", f"AADSTS700016: Application '{form.get('client_id')}' was not found."
-            )
+            return _denied("unauthorized_client", f"AADSTS700016: Application '{form.get('client_id')}' was not found.")
         federated = form.get("client_assertion_type") == ASSERTION and form.get("client_assertion")
         if not federated and form.get("client_secret") != known.client_secret:
             return _denied("invalid_client", "AADSTS7000215: Invalid client secret provided.")

@@ -40,7 +40,9 @@ def check_traffic(traffic: dict[str, int], mirror: dict[str, int], ready: set[st
     """
     unknown = (set(traffic) | set(mirror)) - ready
     if unknown:
-        raise ArmError(400, "BadRequest", f"Traffic names deployments that are not ready: {', '.join(sorted(unknown))}.")
+        raise ArmError(
+            400, "BadRequest", f"Traffic names deployments that are not ready: {', '.join(sorted(unknown))}."
+        )
     if sum(traffic.values()) not in {0, 100}:
         raise ArmError(400, "BadRequest", "The sum of all traffic percentages must be 0 or 100.")
     if len(mirror) > 1 or any(not 0 < share <= 50 for share in mirror.values()):

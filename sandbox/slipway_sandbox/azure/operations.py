@@ -34,6 +34,7 @@ class Operation:
     id: str
     status: str = "InProgress"
     error: dict[str, object] | None = None
+    task: asyncio.Task[None] | None = None
 
 
 class Operations:
@@ -56,9 +57,18 @@ class Operations:
         operation = Operation(f"od:{uuid.uuid4()}")
         self._known[operation.id] = operation
         task = asyncio.get_running_loop().create_task(self._run(operation, work))
+        operation.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return operation
+
+    async def override(self, operation: Operation | None) -> None:
+        """End an operation because one of higher priority comes, as a delete does."""
+        if operation and operation.task and not operation.task.done():
+            operation.task.cancel()
+            await asyncio.gather(operation.task, return_exceptions=True)
+            message = "Operation was canceled by another operation which has a higher priority."
+            operation.error = {"code": "OperationCanceled", "message": message}
 
     async def cancel(self) -> None:
         """End all that run."""

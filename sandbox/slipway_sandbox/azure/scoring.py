@@ -54,7 +54,9 @@ class Scoring:
         name = asked or _by_share(endpoint.traffic)
         deployment = endpoint.deployments.get(name) if name else None
         if deployment is None or deployment.replica is None or deployment.state != "Succeeded":
-            return PlainTextResponse("Specified deployment could not be found" if asked else "No valid deployments", 404)
+            return PlainTextResponse(
+                "Specified deployment could not be found" if asked else "No valid deployments", 404
+            )
         body = await request.body()
         headers = {key: value for key in _PASSED if (value := request.headers.get(key))}
         if not asked:

@@ -33,7 +33,9 @@ from slipway_sandbox.azure.workspace import Workspace
 
 __all__ = ["Sandbox", "running_sandbox"]
 
-_ARM = re.compile(r"/subscriptions/([^/]+)(?:/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/]+))?", re.IGNORECASE)
+_ARM = re.compile(
+    r"/subscriptions/([^/]+)(?:/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/]+))?", re.IGNORECASE
+)
 
 
 class _Asset(Convertor[str]):

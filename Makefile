@@ -37,6 +37,8 @@ lint: dev-environment ## check style and types
 lock: environment ## compile requirements*.in to requirements*.txt; UPGRADE=--upgrade takes the newest versions
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/scoring/requirements.txt \
+	  include/scoring/general.in -o include/scoring/general.lock
 
 bundles: ## zip the sample bundles into build/bundles/, the same bytes on every machine
 	@for name in $(BUNDLES); do \

@@ -7,7 +7,15 @@ from typing import Any
 
 from airflow.sdk import Param
 
-__all__ = ["DAG_DEFAULTS", "alias_param", "endpoint_param", "model_param", "text_param", "version_param"]
+__all__ = [
+    "DAG_DEFAULTS",
+    "alias_param",
+    "endpoint_param",
+    "image_params",
+    "model_param",
+    "text_param",
+    "version_param",
+]
 
 # Operators tell a user's mistake (fails at once) from a passing fault; only the latter comes to a retry.
 DAG_DEFAULTS: dict[str, Any] = {
@@ -49,3 +57,16 @@ def alias_param() -> Param:
 def endpoint_param() -> Param:
     """The endpoint's name."""
     return text_param("Endpoint", "Name of the endpoint. Empty: the model's name.")
+
+
+def image_params() -> dict[str, Param]:
+    """How an image is built, where it must be."""
+    return {
+        "base_image": text_param(
+            "Base image", "Image to build on, best by digest. Empty: the setting `[slipway] base_image`."
+        ),
+        "platform": text_param("Platform", "`linux/amd64` or `linux/arm64`. Empty: this machine's."),
+        "docker_conn_id": text_param(
+            "Docker Engine", "Docker connection of the engine that builds. Empty: `docker_default`, or this machine's."
+        ),
+    }

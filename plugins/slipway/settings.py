@@ -12,7 +12,9 @@ from pathlib import Path
 
 __all__ = [
     "allow_source_distributions",
+    "base_image",
     "bundle_store",
+    "docker_host",
     "environments_dir",
     "golden_tolerance",
     "masked_dirs",
@@ -56,6 +58,16 @@ def scoring_home() -> Path:
 def python() -> str:
     """Interpreter that the models' environments are made with; its version is part of every lock."""
     return _text("python", getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def base_image(python: str) -> str:
+    """Reference of the image that scoring images are built on; `{python}` in it stands for the model's version."""
+    return _text("base_image", "python:{python}-slim-bookworm").replace("{python}", python)
+
+
+def docker_host() -> str:
+    """Address of the Docker Engine where no connection names one: `$DOCKER_HOST`, or this machine's socket."""
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
 def max_archive_bytes() -> int:

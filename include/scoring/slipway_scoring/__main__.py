@@ -8,6 +8,7 @@ from importlib import import_module
 
 COMMANDS = {
     "serve": ("serve", "answer HTTP requests for one model"),
+    "health": ("health", "tell whether the server in this container is ready"),
     "probe": ("probe", "load a bundle or model once and report on it"),
     "environment": ("environment", "make a model's virtual environment from its lock"),
     "score": ("offline", "score files"),

@@ -115,6 +115,11 @@ class MlflowHook(RestHook):
         params = {"name": version.name, "version": version.version, "path": path}
         return self.call("GET", "/model-versions/get-artifact", params=params)
 
+    def read_text_artifact(self, version: ModelVersion, path: str) -> str:
+        """Return one text file of a version's model directory."""
+        params = {"name": version.name, "version": version.version, "path": path}
+        return str(self.call("GET", "/model-versions/get-artifact", params=params, text=True))
+
     def set_version_tag(self, version: ModelVersion, key: str, value: str) -> None:
         """Set a tag of a version."""
         body = {"name": version.name, "version": version.version, "key": key, "value": value}

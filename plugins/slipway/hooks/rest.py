@@ -97,12 +97,14 @@ class RestHook(BaseHook):
         params: dict[str, Any] | None = None,
         timeout: float | None = None,
         idempotent: bool = True,
+        text: bool = False,
     ) -> Any:
         """Send one request and return the decoded JSON answer (None where the body is empty).
 
         Passing faults are retried here, for some seconds.
 
         :param idempotent: False for a call that must not be sent twice; its passing faults are the caller's.
+        :param text: return the answer's text as it is.
         :raises NotFound: on 404.
         :raises UserError: on another 4xx.
         :raises Unavailable: if the service stays away, throttles or fails.
@@ -124,7 +126,7 @@ class RestHook(BaseHook):
                 )
             else:
                 if response.is_success:
-                    return self._decoded(response)
+                    return response.text if text else self._decoded(response)
                 failure = self.failure(response)
                 if response.status_code not in _PASSING:
                     raise failure

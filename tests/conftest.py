@@ -49,6 +49,7 @@ REQUIREMENTS = {
     ),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
+    "npm": _command("npm"),
     "openssl": _command("openssl"),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
     "network namespaces": Requirement(

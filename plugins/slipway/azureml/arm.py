@@ -46,7 +46,10 @@ class Arm:
         self._client: ARMPipelineClient[Any, Any] | None = None
 
     def get(self, path: str = "") -> dict[str, Any] | None:
-        """Return a resource below the workspace; None if it is not there."""
+        """Return a resource; None if it is not there.
+
+        :param path: below the workspace, or a whole ARM id.
+        """
         try:
             response = self._send("GET", path)
         except NotFound:
@@ -117,12 +120,13 @@ class Arm:
 
     def _url(self, path: str) -> str:
         workspace = self.workspace
-        return f"{workspace.cloud.resource_manager}{workspace.arm_id}{path}"
+        below = "" if path.startswith("/subscriptions/") else workspace.arm_id
+        return f"{workspace.cloud.resource_manager}{below}{path}"
 
     def _new_client(self) -> ARMPipelineClient[Any, Any]:
         from azure.core.pipeline import policies
         from azure.mgmt.core import ARMPipelineClient
-        from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy, ARMHttpLoggingPolicy
+        from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
         manager = self.workspace.cloud.resource_manager
         return ARMPipelineClient(
@@ -133,7 +137,6 @@ class Arm:
                 policies.UserAgentPolicy("slipway"),
                 policies.RetryPolicy(**_RETRIES),
                 ARMChallengeAuthenticationPolicy(self.workspace.credential(), f"{manager}/.default"),
-                ARMHttpLoggingPolicy(),
             ],
         )
 

@@ -6,6 +6,7 @@ Importing azure-ai-ml costs seconds, so only the task that creates something imp
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ class MlClient:
             name=plan["endpoint"],
             auth_mode=spec["auth_mode"],
             description=f"Model {plan['model']}, deployed by Slipway",
-            tags={**spec.get("tags", {}), names.MODEL: plan["model"]},
+            tags={**(spec.get("tags") or {}), names.MODEL: plan["model"]},
         )
         self._operation = None
         self._do(lambda: self._client.online_endpoints.begin_create_or_update(endpoint))
@@ -98,15 +99,15 @@ class MlClient:
             environment_variables=spec.get("environment") or {},
             # The scoring server queues and batches by itself: with Azure's default of 1 it would never get to.
             request_settings=OnlineRequestSettings(max_concurrent_requests_per_instance=256, request_timeout_ms=60_000),
-            tags={**spec.get("tags", {}), **names.tags_of(plan), **tags},
+            tags={**(spec.get("tags") or {}), **names.tags_of(plan), **tags},
         )
         self._operation = None
         self._do(lambda: self._client.online_deployments.begin_create_or_update(deployment))
         return self._operation
 
     def _connect(self) -> MLClient:
-        # What it says of itself at each step (progress bars, colours, experimental classes) is noise in a task's log.
-        logging.getLogger("azure.ai.ml").setLevel(logging.ERROR)
+        # What it says of each step and each request (colours, headers, experimental classes) is noise in a task's log.
+        logging.getLogger("azure").setLevel(logging.ERROR)
         from azure.ai.ml import MLClient
 
         workspace = self.workspace
@@ -134,6 +135,8 @@ class MlClient:
         try:
             return call()
         except MlException as e:  # before AzureError, of which it is one
-            raise UserError(f"azure-ai-ml refuses this ({one_line(e.message)}): correct the request.") from None
+            # Its reasons are lines of their own in a coloured page of advice.
+            reasons = "; ".join(re.findall(r"\(x\) ([^\x1b\n]+)", str(e.message))) or one_line(e.message)
+            raise UserError(f"azure-ai-ml refuses this ({reasons.rstrip('.')}): correct the request.") from None
         except AzureError as e:
             raise explain(e, self.workspace.conn_id) from None

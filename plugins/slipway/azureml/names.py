@@ -9,6 +9,7 @@ from slipway import naming
 from slipway.errors import UserError
 
 __all__ = [
+    "AUTOSCALED",
     "CLAIMED_UNTIL",
     "DEPLOYMENT",
     "ENVIRONMENT",
@@ -30,6 +31,7 @@ LOCK = "slipway.lock"
 DEPLOYMENT = "slipway.deployment"
 RUN = "slipway.run"
 CLAIMED_UNTIL = "slipway.claimed_until"
+AUTOSCALED = "slipway.autoscaled"
 
 ENVIRONMENT = "slipway-scoring"
 
@@ -64,7 +66,7 @@ def check_tags(tags: Any) -> dict[str, str]:
                 "begin with 'slipway.'; values are text of up to 256 characters."
             )
     if len(tags or {}) > 45:
-        raise UserError("There are more than 45 tags: Azure takes 50, five of which are Slipway's.")
+        raise UserError("There are more than 45 tags: Azure takes 50, some of which are Slipway's.")
     return dict(tags or {})
 
 

@@ -11,6 +11,7 @@ from airflow.sdk import BaseHook
 
 from slipway.azureml import names, traffic
 from slipway.azureml.arm import PENDING, Arm, state_of
+from slipway.azureml.autoscale import Autoscaling, setting_path
 from slipway.azureml.failures import explained, one_line
 from slipway.azureml.ownership import made_at
 from slipway.azureml.workspace import Workspace
@@ -155,22 +156,35 @@ class AzureMLEndpointHook(AzureMLHook):
         if deployment in shares or deployment in mirror:
             self.set_traffic(endpoint, traffic.without(shares, deployment))
         self._settled(endpoint)
-        path = endpoint_path(endpoint, deployment)
-        self.begin_delete(path)
-        self.arm.settle(path, _SETTLE_SECONDS)
+        self.begin_delete(endpoint, deployment)
+        self.arm.settle(endpoint_path(endpoint, deployment), _SETTLE_SECONDS)
 
     def delete_endpoint(self, endpoint: str) -> None:
         """Remove an endpoint with all its deployments, and wait for it."""
         path = endpoint_path(endpoint)
         # An operation that is under way ends first: Azure does one at a time.
         self.arm.settle(path, _SETTLE_SECONDS)
-        self.begin_delete(path)
+        self.begin_delete(endpoint)
         self.arm.settle(path, _SETTLE_SECONDS)
 
-    def begin_delete(self, path: str) -> None:
+    def begin_delete(self, endpoint: str, deployment: str | None = None) -> None:
         """Ask for the removal of an endpoint or a deployment, unless it is under way or done."""
-        if state_of(self.arm.get(path)) not in {None, "Deleting"}:
-            self.arm.delete(path)
+        path = endpoint_path(endpoint, deployment)
+        found = self.arm.get(path)
+        if state_of(found) in {None, "Deleting"}:
+            return
+        doomed = self.deployments(endpoint).values() if deployment is None else [found or {}]
+        for one in doomed:
+            if names.AUTOSCALED in (one.get("tags") or {}):
+                self.arm.delete(setting_path(self.workspace, endpoint, str(one["name"])))
+        self.arm.delete(path)
+
+    def scale(self, plan: dict[str, Any], rules: Autoscaling) -> None:
+        """Let Azure scale a deployment."""
+        found = self.deployment(plan["endpoint"], plan["deployment"])
+        if found is not None:
+            path = setting_path(self.workspace, plan["endpoint"], plan["deployment"])
+            self.arm.put(path, rules.setting(found, plan))
 
     def logs(self, endpoint: str, deployment: str) -> str:
         """Return the end of a deployment's container log; empty if there is none."""

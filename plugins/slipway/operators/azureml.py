@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from slipway import settings
 from slipway.azureml import names, ownership, traffic
 from slipway.azureml.arm import PENDING, state_of
+from slipway.azureml.autoscale import Autoscaling
 from slipway.azureml.failures import explained_operation
 from slipway.errors import Unavailable, UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
@@ -52,6 +53,7 @@ class AzureMLCheckOperator(PlanOperator):
         plan = self.plan
         names.check_endpoint(plan["endpoint"])
         names.check_tags(plan["spec"].get("tags"))
+        Autoscaling.read(plan["spec"].get("autoscaling"))
         shift = traffic.Plan.read(self.traffic)
         hook = AzureMLEndpointHook(plan["conn_id"])
         hook.check()
@@ -112,6 +114,8 @@ class AzureMLDeployOperator(AzureMLOperator):
             # Once more from the top: somebody else may have begun at the same moment.
             return self.advance(context, hook, deadline)
         self.wait(hook, own_path, deadline)
+        if rules := Autoscaling.read(plan["spec"].get("autoscaling")):
+            hook.scale(plan, rules)
         return self._described(hook, endpoint)
 
     def _wait_if_busy(self, hook: AzureMLEndpointHook, path: str, deadline: float) -> None:
@@ -153,6 +157,8 @@ class AzureMLDeployOperator(AzureMLOperator):
         environment = client.ensure_environment(plan, image)
         claim = settings.ready_timeout_seconds() + traffic.Plan.read(self.traffic).patience
         tags = {names.RUN: run, names.CLAIMED_UNTIL: str(int(time.time() + claim))}
+        if plan["spec"].get("autoscaling"):
+            tags[names.AUTOSCALED] = "yes"
         self.log.info("Deployment %s is made of %s and %s.", plan["deployment"], model, image)
         return client.begin_deployment(plan, model, environment, tags)
 

@@ -96,7 +96,7 @@ class AzureMLRetireOperator(AzureMLOperator):
             n for n, d in deployments.items() if names.of_slipway(d) and ownership.made_at(d) < ownership.made_at(ours)
         ]
         for name in old:
-            hook.begin_delete(endpoint_path(plan["endpoint"], name))
+            hook.begin_delete(plan["endpoint"], name)
         for name in old:
             self.wait(hook, endpoint_path(plan["endpoint"], name), deadline)
             self.log.info("Deployment %s, which served before, is removed.", name)
@@ -135,7 +135,7 @@ class AzureMLUndeployOperator(AzureMLOperator):
             hook.set_traffic(endpoint, {n: s for n, s in traffic_of(found).items() if n in foreign and s == 100})
             self.wait(hook, path, deadline)
         for name in ours:
-            hook.begin_delete(f"{path}/deployments/{name}")
+            hook.begin_delete(endpoint, name)
         for name in ours:
             self.wait(hook, f"{path}/deployments/{name}", deadline)
         if foreign:
@@ -143,7 +143,7 @@ class AzureMLUndeployOperator(AzureMLOperator):
                 f"Endpoint '{endpoint}' has deployments that Slipway did not make ({', '.join(foreign)}): Slipway's "
                 "own are removed, the endpoint stays; remove the others in AzureML, then undeploy again."
             )
-        hook.begin_delete(path)
+        hook.begin_delete(endpoint)
         self.wait(hook, path, deadline)
         if self.assets:
             self._remove_assets(hook)

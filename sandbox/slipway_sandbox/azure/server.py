@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import socket
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_sandbox.azure.assets import Assets
+from slipway_sandbox.azure.autoscale import Autoscale
 from slipway_sandbox.azure.azurite import running_azurite
 from slipway_sandbox.azure.deployments import Deployments
 from slipway_sandbox.azure.endpoints import Endpoints
@@ -62,7 +64,10 @@ class Sandbox:
     assets: Assets
     endpoints: Endpoints
     scoring: Scoring
+    autoscale: Autoscale
+    operations: Operations
     app: Starlette
+    loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,6 +76,24 @@ class Sandbox:
             **self.settings.environment(self.certificates.bundle),
             "AIRFLOW_CONN_AZUREML_DEFAULT": self.settings.connection(),
         }
+
+    def reset(self) -> None:
+        """End all that serves or is under way, and forget all that was made; from any thread."""
+        if self.loop is not None:
+            asyncio.run_coroutine_threadsafe(self.clear(), self.loop).result(120)
+
+    async def clear(self) -> None:
+        """Do `reset` in the server's own loop."""
+        self.faults.set()
+        await self.operations.cancel()
+        endpoints = list(self.endpoints.known.values())
+        self.endpoints.known.clear()
+        self.assets.versions.clear()
+        self.autoscale.known.clear()
+        for endpoint in endpoints:
+            for deployment in endpoint.deployments.values():
+                if deployment.replica:
+                    await asyncio.to_thread(deployment.replica.stop)
 
 
 class _ArmGate:
@@ -102,19 +125,16 @@ def make(settings: Settings, made: Certificates) -> Sandbox:
     faults = Faults()
     login, operations, assets = Login(settings, faults), Operations(settings), Assets(settings)
     endpoints = Endpoints(settings, operations, faults)
-    workspace, scoring = Workspace(settings), Scoring(endpoints, login)
+    workspace, scoring, autoscale = Workspace(settings), Scoring(endpoints, login), Autoscale()
     deployments = Deployments(endpoints, assets, Runtime(settings, made))
-    rooms = (workspace, assets, endpoints, deployments, operations, scoring, login)
+    rooms = (workspace, assets, endpoints, deployments, operations, scoring, autoscale, login)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
+        sandbox.loop = asyncio.get_running_loop()
         yield
-        await operations.cancel()
+        await sandbox.clear()
         await scoring.close()
-        for endpoint in endpoints.known.values():
-            for deployment in endpoint.deployments.values():
-                if deployment.replica:
-                    deployment.replica.stop()
 
     app = Starlette(
         routes=[
@@ -128,7 +148,8 @@ def make(settings: Settings, made: Certificates) -> Sandbox:
         exception_handlers={ArmError: as_response},
         lifespan=lifespan,
     )
-    return Sandbox(settings, made, faults, login, assets, endpoints, scoring, app)
+    sandbox = Sandbox(settings, made, faults, login, assets, endpoints, scoring, autoscale, operations, app)
+    return sandbox
 
 
 @contextmanager

@@ -9,10 +9,13 @@ from slipway.domain import DeploymentRecord, ModelManifest, ModelVersion
 from slipway.errors import NotFound, UserError
 from slipway.hooks.mlflow import MlflowHook
 
-__all__ = ["BUNDLE_TAG", "LOCK_TAG", "Registry"]
+__all__ = ["BUNDLE_TAG", "LOCK_TAG", "TARGETS_TAG", "Registry"]
 
 BUNDLE_TAG = "slipway.bundle_digest"
 LOCK_TAG = "slipway.lock_digest"
+# On the registered model: the targets that it is deployed on. An index of the records, which are the truth, because
+# MLflow can search for a tag of a known name only.
+TARGETS_TAG = "slipway.targets"
 MANIFEST = "slipway/manifest.json"
 
 
@@ -105,11 +108,23 @@ class Registry:
         for version in versions:
             if version.version != record.version and tag in version.tags:
                 self.mlflow.delete_version_tag(version, tag)
+        self._index(record.model, {*_deployment_tags(versions), tag})
 
     def forget(self, model: str, target: str, endpoint: str) -> bool:
         """Remove the record of an endpoint; return whether there was one."""
         tag = naming.deployment_tag(target, endpoint)
-        tagged = [v for v in self.mlflow.list_versions(model) if tag in v.tags]
+        versions = self.mlflow.list_versions(model)
+        tagged = [v for v in versions if tag in v.tags]
         for version in tagged:
             self.mlflow.delete_version_tag(version, tag)
+        if tagged:
+            self._index(model, _deployment_tags(versions) - {tag})
         return bool(tagged)
+
+    def _index(self, model: str, tags: set[str]) -> None:
+        targets = {tag.removeprefix(naming.DEPLOYMENT_TAG_PREFIX).partition(".")[0] for tag in tags}
+        self.mlflow.set_model_tag(model, TARGETS_TAG, " ".join(sorted(targets)))
+
+
+def _deployment_tags(versions: list[ModelVersion]) -> set[str]:
+    return {key for version in versions for key in version.tags if key.startswith(naming.DEPLOYMENT_TAG_PREFIX)}

@@ -22,6 +22,7 @@ __all__ = [
     "max_files",
     "max_ratio",
     "max_unpacked_bytes",
+    "model_bundles_dir",
     "probe_cpu_seconds",
     "probe_memory_bytes",
     "probe_timeout_seconds",
@@ -53,6 +54,11 @@ def environments_dir() -> Path:
 def scoring_home() -> Path:
     """Folder of the scoring server's package (`include/scoring` of the checkout)."""
     return Path(_text("scoring_home", str(Path(__file__).resolve().parents[2] / "include" / "scoring")))
+
+
+def model_bundles_dir() -> Path:
+    """Folder of the skeleton and the sample bundles (`include/model_bundles` of the checkout)."""
+    return Path(_text("model_bundles_dir", str(_include() / "model_bundles")))
 
 
 def python() -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +41,5 @@ def sandbox(running_azure: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """The sandbox, with this process's variables set to use it; no fault is on, and no endpoint is there."""
     for name, value in running_azure.environment.items():
         monkeypatch.setenv(name, value)
-    # uv, which makes the models' environments, stands beside the interpreter.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     yield running_azure
     running_azure.reset()

@@ -105,7 +105,10 @@ def airflow(stack: Stack, keys: Keys) -> dict[str, str]:
         "AIRFLOW_CONN_MODEL_HOST_DEFAULT": _connection(stack.ports["model_host_admin"], password=keys.model_host_token),
         # Score workflows run embedded until the user's own connection says otherwise.
         "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
-        **_from_user("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__SLIPWAY__", "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_"),
+        **_from_user(
+            *("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__SLIPWAY__", "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS",
+        ),
     }
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +37,13 @@ class Folder(Protocol):
 
     def names(self, key: str = "") -> list[str]:
         """Return the names directly below `key`, sorted; none if there is nothing."""
+        ...
+
+    def newest(self, key: str) -> dict[str, float]:
+        """Return the names of the folders directly below `key`, each with when a file in it last came or changed.
+
+        Times are seconds since 1970; one call, however many there are.
+        """
         ...
 
     def remove(self, key: str) -> None:
@@ -102,6 +110,14 @@ class LocalFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def newest(self, key: str) -> dict[str, float]:
+        """See `Folder`. A file comes by a rename, which changes its folder's time."""
+        try:
+            with os.scandir(self._root / key) as entries:
+                return {entry.name: entry.stat().st_mtime for entry in entries if entry.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
     def remove(self, key: str) -> None:
         """See `Folder`."""
         target = self._root / key
@@ -152,6 +168,20 @@ class RemoteFolder:
             listed = self._root.fs.ls(base, detail=False)
             return sorted({str(path).rstrip("/").rpartition("/")[2] for path in listed} - {base.rpartition("/")[2]})
         return []
+
+    def newest(self, key: str) -> dict[str, float]:
+        """See `Folder`. Object stores call an object's time by different names."""
+        self._root.fs.invalidate_cache()
+        base = self._path(key).strip("/") + "/"
+        found: dict[str, float] = {}
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path, details in self._root.fs.find(self._path(key), detail=True).items():
+                name, slash, _ = str(path).strip("/").removeprefix(base).partition("/")
+                changed = next((details[k] for k in ("LastModified", "last_modified", "mtime") if details.get(k)), 0.0)
+                if slash:
+                    seconds = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+                    found[name] = max(found.get(name, 0.0), seconds)
+        return found
 
     def remove(self, key: str) -> None:
         """See `Folder`."""

@@ -80,6 +80,10 @@ class BundleStore:
         """Return the names under which bundles were imported, sorted."""
         return self.folder.names(_NAMES)
 
+    def newest(self) -> dict[str, float]:
+        """Return when a bundle was last imported, by name; seconds since 1970. One call, however many there are."""
+        return self.folder.newest(_NAMES)
+
     def imports(self, name: str) -> dict[str, dict[str, Any]]:
         """Return what is recorded of each bundle of that name, oldest first: digest to record."""
         records: dict[str, dict[str, Any]] = {}

@@ -133,6 +133,10 @@ class MlflowHook(RestHook):
         except NotFound:
             self.log.debug("Tag %s was not there.", key)
 
+    def set_model_tag(self, model: str, key: str, value: str) -> None:
+        """Set a tag of a registered model."""
+        self.call("POST", f"{_API}/registered-models/set-tag", json={"name": model, "key": key, "value": value})
+
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Point an alias of a model to a version."""
         body = {"name": model, "alias": alias, "version": version}

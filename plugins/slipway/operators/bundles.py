@@ -110,11 +110,14 @@ class StoreBundleOperator(_Step):
 
 
 class DiscardBundleOperator(_Step):
-    """Remove what a failed import left in the staging area."""
+    """Remove what an import leaves behind: its staging area if it failed, the upload that it came from if not."""
 
     def run(self, context: Context) -> None:  # noqa: ARG002
-        """Remove it, unless the bundle was stored."""
-        if self.checked and not self.stored:
-            from slipway.bundles import intake
+        """Remove it. The upload of a failed import stays for another try."""
+        from slipway import settings
+        from slipway.bundles import intake, uploads
 
+        if self.stored:
+            uploads.forget(settings.bundle_store(), self.checked["source_uri"])
+        elif self.checked:
             intake.discard(self.checked)

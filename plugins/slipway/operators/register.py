@@ -19,7 +19,7 @@ from slipway.links import ModelVersionLink
 from slipway.operators.base import SlipwayOperator
 from slipway.registry import BUNDLE_TAG, LOCK_TAG, Registry
 
-__all__ = ["RegisterModelOperator", "ResolveBundleOperator"]
+__all__ = ["RegisterModelOperator", "ResolveBundleOperator", "SetAliasOperator"]
 
 
 class ResolveBundleOperator(SlipwayOperator):
@@ -157,3 +157,44 @@ class RegisterModelOperator(SlipwayOperator):
                 )
             tags = {BUNDLE_TAG: digest, LOCK_TAG: manifest.lock_digest or "", RUN_TAG: run}
             return hook.log_version(name, directory, tags)
+
+
+class SetAliasOperator(SlipwayOperator):
+    """Point an alias of a model to one of its versions; another version loses it.
+
+    :param model: registered model.
+    :param version: the version, by number.
+    :param alias: the alias, such as `champion`.
+    """
+
+    template_fields: Sequence[str] = ("model", "version", "alias")
+    operator_extra_links = (ModelVersionLink(),)
+
+    def __init__(
+        self, *, model: Any, version: Any, alias: Any, mlflow_conn_id: str = "mlflow_default", **kwargs: Any
+    ) -> None:
+        super().__init__(outlets=[MODEL_VERSION], **kwargs)
+        self.model = model
+        self.version = version
+        self.alias = alias
+        self.mlflow_conn_id = mlflow_conn_id
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Return `model`, `version` and `alias`.
+
+        :raises UserError: if the alias is not allowed, or there is no such version.
+        """
+        alias = naming.check_alias(self.alias)
+        hook = MlflowHook(self.mlflow_conn_id)
+        version = Registry(hook).resolve(self.model, self.version)
+        hook.set_alias(version.name, alias, version.version)
+        self.log.info("Version %s of model '%s' is its %s.", version.version, version.name, alias)
+        result: dict[str, Any] = {
+            "model": version.name,
+            "version": version.version,
+            "alias": alias,
+            "page": hook.page_url(version),
+        }
+        ModelVersionLink.persist(context, result["page"])
+        context["outlet_events"][MODEL_VERSION].extra = result
+        return result

@@ -1,0 +1,171 @@
+"""One endpoint as it is now: whether it is well, what it counts, and a prediction to try it with."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from slipway.domain import DeploymentRecord
+from slipway.errors import Unavailable, UserError
+from slipway.targets import endpoint_hook
+
+__all__ = ["CONNECTIONS", "Answer", "Figures", "Health", "figures", "health", "try_it"]
+
+# The connections that the deploy DAGs name.
+CONNECTIONS = {
+    "mlflow": "model_host_default",
+    "docker": "docker_default",
+    "kubernetes": "kubernetes_default",
+    "sagemaker": "aws_default",
+    "azureml": "azureml_default",
+}
+# Targets whose endpoints are our scoring server's own routes, with no cloud's gateway before them.
+_OWN_ROUTES = frozenset({"mlflow", "docker", "kubernetes"})
+_NO_SCORING = ("/ping", "/health", "/version", "/metrics", "/openapi.json", "/docs", "/v2/health", "/live", "/ready")
+_SAMPLE = re.compile(r"^([a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_SECONDS = 4.0
+_LARGEST_METRICS = 4 * 1024**2
+_LARGEST_INPUT = 1024**2
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an endpoint is: `well`, `ill` or `gone`, and what there is to say of it."""
+
+    state: str
+    sentence: str
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the scoring server has counted since it started, over the routes that score."""
+
+    requests: float
+    errors: float
+    seconds: float  # of all answers together
+    buckets: tuple[tuple[float | None, float], ...]  # upper bound in seconds (None: no bound), answers up to it
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to what was tried."""
+
+    predictions: str  # JSON
+    milliseconds: float
+
+
+def health(record: DeploymentRecord) -> Health:
+    """Ask the target what serves, and the endpoint whether it answers.
+
+    :raises SlipwayError: if the target cannot be asked.
+    """
+    served = endpoint_hook(record.target, CONNECTIONS[record.target]).served(record.endpoint)
+    if served is None:
+        return Health("gone", "Nothing of this endpoint is there any more: deploy it again, or undeploy it.")
+    if served.live is None:
+        return Health("ill", "No deployment serves yet.")
+    if served.live != record.deployment:
+        return Health("ill", f"Deployment {served.live} serves, and not the recorded {record.deployment}.")
+    return _ping(record) if record.target in _OWN_ROUTES else Health("well", "In service.")
+
+
+def _ping(record: DeploymentRecord) -> Health:
+    began = time.perf_counter()
+    try:
+        response = httpx.get(f"{record.url}/ping", headers=_headers(record), timeout=_SECONDS)
+    except (httpx.TransportError, httpx.InvalidURL) as e:
+        return Health("ill", f"It does not answer at {record.url} ({type(e).__name__}).")
+    if not response.is_success:
+        return Health("ill", f"It answers HTTP {response.status_code} to a health check.")
+    return Health("well", "In service.", (time.perf_counter() - began) * 1000)
+
+
+def figures(record: DeploymentRecord) -> Figures:
+    """Read the scoring server's metrics.
+
+    :raises UserError: if the target gives none.
+    :raises Unavailable: if they cannot be read now.
+    """
+    if record.target not in _OWN_ROUTES:
+        raise UserError("This target gives no live figures here: see its own console.")
+    try:
+        with httpx.stream("GET", f"{record.url}/metrics", headers=_headers(record), timeout=_SECONDS) as response:
+            response.raise_for_status()
+            text = b""
+            for chunk in response.iter_bytes():
+                text += chunk
+                if len(text) > _LARGEST_METRICS:
+                    raise Unavailable("What the endpoint gives for its metrics is too large to be them.")
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        raise Unavailable(f"The endpoint's metrics cannot be read ({type(e).__name__}).") from None
+    return parse_figures(text.decode(errors="replace"))
+
+
+def parse_figures(text: str) -> Figures:
+    """Read Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+    requests = errors = seconds = 0.0
+    buckets: dict[float, float] = {}
+    for name, written, value in _SAMPLE.findall(text):
+        labels = dict(_LABEL.findall(written))
+        if labels.get("route", "").startswith(_NO_SCORING):
+            continue
+        match name:
+            case "slipway_requests_total":
+                requests += float(value)
+            case "slipway_errors_total":
+                errors += float(value)
+            case "slipway_request_seconds_sum":
+                seconds += float(value)
+            case "slipway_request_seconds_bucket":
+                bound = float(labels["le"])
+                buckets[bound] = buckets.get(bound, 0.0) + float(value)
+    bounded = [(None if math.isinf(bound) else bound, count) for bound, count in sorted(buckets.items())]
+    return Figures(requests, errors, seconds, tuple(bounded))
+
+
+def try_it(record: DeploymentRecord, text: str) -> Answer:
+    """Send a body to the endpoint, as its verification does, and return the predictions.
+
+    :raises SlipwayError: if the text is no JSON object, or the endpoint refuses it or fails.
+    """
+    if len(text) > _LARGEST_INPUT:
+        raise UserError(f"The input has {len(text):,} characters: try it with at most {_LARGEST_INPUT:,}.")
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"The input is not valid JSON ({e}).") from None
+    if not isinstance(payload, dict):
+        raise UserError('The input is not a JSON object: begin with {"dataframe_split": …}.')
+    hook = endpoint_hook(record.target, CONNECTIONS[record.target])
+    began = time.perf_counter()
+    predictions = hook.invoke(record.endpoint, payload)
+    took = (time.perf_counter() - began) * 1000
+    return Answer(json.dumps(predictions, indent=2, ensure_ascii=False), took)
+
+
+def sample_text(payload: dict[str, Any] | None) -> str:
+    """Return an example body as text for an editor: one line for each row of data."""
+    if payload is None:
+        return '{"dataframe_split": {"columns": [], "data": [[]]}}'
+    split = payload.get("dataframe_split")
+    if not isinstance(split, dict) or set(split) - {"columns", "data"} or not isinstance(split.get("data"), list):
+        return json.dumps(payload, indent=2)
+    rows = ",\n".join(f"    {json.dumps(row)}" for row in split["data"])
+    columns = json.dumps(split.get("columns", []))
+    return f'{{"dataframe_split": {{\n  "columns": {columns},\n  "data": [\n{rows}\n  ]\n}}}}'
+
+
+def _headers(record: DeploymentRecord) -> dict[str, str]:
+    if record.target == "mlflow" and record.auth == "token":
+        from slipway.hooks.model_host import ModelHostHook
+
+        return {"Authorization": f"Bearer {ModelHostHook(CONNECTIONS['mlflow']).get_token(record.endpoint)}"}
+    return {}

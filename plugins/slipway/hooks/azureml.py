@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
 
 from slipway.azureml import names, traffic
 from slipway.azureml.arm import PENDING, Arm, state_of
@@ -205,9 +206,12 @@ class AzureMLEndpointHook(AzureMLHook):
         if mode == "aadtoken":
             with explained(self.conn_id):
                 scope = f"{self.workspace.cloud.machine_learning}/.default"
-                return str(self.workspace.credential().get_token(scope).token)
-        action, field = ("listKeys", "primaryKey") if mode == "key" else ("token", "accessToken")
-        return str(self.arm.post(f"{endpoint_path(endpoint)}/{action}")[field])
+                secret = str(self.workspace.credential().get_token(scope).token)
+        else:
+            action, field = ("listKeys", "primaryKey") if mode == "key" else ("token", "accessToken")
+            secret = str(self.arm.post(f"{endpoint_path(endpoint)}/{action}")[field])
+        mask_secret(secret)
+        return secret
 
     def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
         """Send a body to an endpoint's scoring URI and return the predictions.

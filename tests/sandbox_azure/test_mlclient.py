@@ -46,7 +46,8 @@ def client(sandbox: Sandbox, answers: list[Any]) -> MLClient:
         is_json = "json" in response.headers.get("content-type", "")
         body = json.loads(response.text()) if is_json and response.text() else None
         lower = {name.lower(): value for name, value in response.headers.items()}
-        path = httpx.URL(request.url).path.partition(f"/workspaces/{known.workspace}")[2]
+        whole = httpx.URL(request.url).path
+        path = whole.partition(f"/workspaces/{known.workspace}")[2] or whole
         answers.append((request.method, path, response.status_code, body, lower))
 
     return MLClient(
@@ -134,7 +135,7 @@ def check_answers(answers: list[Any]) -> None:
     """Read each answer with azure-ai-ml's generated model of it; nothing may get lost on the way there and back."""
     checked = set()
     for method, path, status, body, headers in answers:
-        if status >= 400 or body is None or "/mfeOperations" in path:
+        if status >= 400 or body is None or "/mfeOperations" in path or path.startswith("/inference/"):
             continue
         parts = path.strip("/").split("/")
         kind = next((part for part in reversed(parts) if part in KINDS), "")

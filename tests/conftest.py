@@ -50,6 +50,7 @@ REQUIREMENTS = {
         lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),
         "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
     ),
+    "docker-compose": _command("docker-compose"),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
     "npm": _command("npm"),

@@ -10,6 +10,7 @@ from airflow.sdk import Param
 __all__ = [
     "DAG_DEFAULTS",
     "alias_param",
+    "connection_param",
     "endpoint_param",
     "image_params",
     "model_param",
@@ -52,6 +53,17 @@ def version_param() -> Param:
 def alias_param() -> Param:
     """The alias of the version to deploy."""
     return text_param("Alias", "An alias of the version, such as `champion`, in place of the version.")
+
+
+def connection_param(default: str, kind: str) -> Param:
+    """The connection of a target.
+
+    :param default: its id.
+    :param kind: the connection type, as Airflow's form calls it.
+    """
+    return Param(
+        default, title="Connection", description_md=f"Airflow connection ({kind}).", type="string", minLength=1
+    )
 
 
 def endpoint_param() -> Param:

@@ -17,6 +17,7 @@ __all__ = [
     "docker_host",
     "environments_dir",
     "golden_tolerance",
+    "kubernetes_unschedulable_seconds",
     "masked_dirs",
     "max_archive_bytes",
     "max_files",
@@ -124,6 +125,11 @@ def allow_source_distributions() -> bool:
 def golden_tolerance() -> float:
     """Relative difference up to which a float of the golden sample's output counts as equal."""
     return float(_text("golden_tolerance", "1e-6"))
+
+
+def kubernetes_unschedulable_seconds() -> int:
+    """How long a pod may be unschedulable: a cluster that scales adds a node meanwhile. In seconds."""
+    return _number("kubernetes_unschedulable_seconds", 180)
 
 
 def masked_dirs() -> list[Path]:

@@ -17,7 +17,8 @@ PENDING = frozenset({"preparing", "starting"})
 class ModelHostHook(RestHook):
     """The model host of the `mlflow` target.
 
-    :param conn_id: HTTP connection with the admin API's address, and its token as the password.
+    :param conn_id: HTTP connection with the admin API's address, and its token as the password; `front_door` in its
+        extra is where Airflow's workers reach the endpoints, if that is not the address for everybody else.
     """
 
     service = "The model host"
@@ -126,7 +127,9 @@ class ModelHostHook(RestHook):
         import httpx
 
         known = self.call("GET", f"/v1/endpoints/{endpoint}")
-        url = known["url"]
+        # Published addresses are for those outside; from inside a container network another one may lead there.
+        inside = self.connection.extra_dejson.get("front_door")
+        url = f"{str(inside).rstrip('/')}/endpoints/{endpoint}" if inside else known["url"]
         headers = {"X-Slipway-Deployment": deployment} if deployment else {}
         # A candidate may ask for a token where the live deployment does not.
         asked = next((d for d in known["deployments"] if d["id"] == (deployment or known["live"])), known)

@@ -31,7 +31,7 @@ class ResolveVersionOperator(SlipwayOperator):
     :param options: the target's own settings; they are part of the deployment's identity.
     """
 
-    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "options")
+    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "conn_id", "options")
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class ResolveDeploymentOperator(SlipwayOperator):
     :param endpoint: the endpoint's name; by default the model's.
     """
 
-    template_fields: Sequence[str] = ("model", "endpoint")
+    template_fields: Sequence[str] = ("model", "endpoint", "conn_id")
 
     def __init__(
         self,

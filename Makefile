@@ -11,10 +11,10 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down secrets image demo stop status test lint lock bundles clean environment dev-environment
+.PHONY: help up down secrets image demo stop status sandbox-azure test lint lock bundles clean environment dev-environment
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-13s %s\n", $$1, $$2}'
 
 demo: environment bundles ## start everything, take a sample bundle from zip to endpoint, and score with it
 	@$(STACK) demo
@@ -24,6 +24,9 @@ stop: ## end the stack that `make demo` started
 
 status: ## tell how the stack is
 	@if [ -x $(PY) ]; then $(STACK) status; else echo 'No stack runs: start one with `make demo`.'; fi
+
+sandbox-azure: dev-environment ## run a local AzureML to try its DAGs with; ARGS='--port 5443' goes to it
+	@PYTHONPATH=sandbox:include/stack:include/scoring $(PY) -m slipway_sandbox.azure $(ARGS)
 
 # Two runs: what is alone in its folder and on its ports goes in parallel, a whole stack wants the machine for itself.
 test: dev-environment bundles ## run all tests; ARGS='…' goes to pytest

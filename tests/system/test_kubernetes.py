@@ -43,6 +43,7 @@ def versions(stack: RunningStack, cluster: FakeCluster, tmp_path_factory: pytest
                 f"{stack.mlflow_url}/api/2.0/mlflow/model-versions/get", params={"name": MODEL, "version": version}
             ).json()["model_version"]
             model = ModelVersion(name=MODEL, version=version, source=found["source"])
+            (folder / version).mkdir()
             cluster.images[image(version)] = download_model(model, folder / version)
     return made
 

@@ -50,8 +50,10 @@ REQUIREMENTS = {
         lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),
         "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
     ),
+    "docker-compose": _command("docker-compose"),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
+    "npm": _command("npm"),
     "openssl": _command("openssl"),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
     "tmpfs mounts": Requirement(

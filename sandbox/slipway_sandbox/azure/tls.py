@@ -1,0 +1,35 @@
+"""A certificate authority of the sandbox's own, and a bundle that trusts it beside the public ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import certifi
+import trustme
+
+__all__ = ["Certificates", "certificates"]
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: the server's key and certificate chain, and what a client trusts."""
+
+    key: Path
+    chain: Path
+    bundle: Path
+
+
+def certificates(home: Path) -> Certificates:
+    """Return the certificates below `home`, made when they are not there yet."""
+    made = Certificates(key=home / "key.pem", chain=home / "chain.pem", bundle=home / "ca-bundle.pem")
+    if not made.bundle.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        authority = trustme.CA(organization_name="Slipway sandbox")
+        server = authority.issue_cert("127.0.0.1", "localhost")
+        made.key.touch(mode=0o600)
+        server.private_key_pem.write_to_path(str(made.key))
+        made.chain.write_bytes(b"".join(part.bytes() for part in server.cert_chain_pems))
+        # Last, because it says that the others are whole.
+        made.bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + authority.cert_pem.bytes())
+    return made

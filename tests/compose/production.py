@@ -62,7 +62,8 @@ class Production:
         """Look at all process lists until it is over."""
         while not over.wait(0.5):
             for container in docker("ps", "--quiet", "--filter", f"name={self.container('')[:-2]}").split():
-                self.processes.update(docker("top", container, "-eo", "user,args", check=False).splitlines()[1:])
+                listed = docker("top", container, "-eo", "pid,user,args", check=False).splitlines()[1:]
+                self.processes.update(line.split(maxsplit=1)[-1] for line in listed)
 
 
 def up(environment: dict[str, str], cwd: Path = ROOT, workers: str = "2") -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from slipway.golden import first_difference
-from slipway_stack.airflow_api import Run
+from slipway_stack.airflow_api import AirflowError, Run
 from tests.compose.production import ROOT, Production, docker, production_stack, up
 
 pytestmark = [pytest.mark.requires("docker", "docker-compose"), pytest.mark.timeout(1500)]
@@ -62,6 +63,8 @@ def test_the_main_job_runs_unchanged(stack: Production, deployed: dict[str, Any]
 
 
 def test_two_workers_work(stack: Production, deployed: dict[str, Any]) -> None:
+    for run in [stack.airflow.trigger("undeploy_mlflow", {"model": f"none-{i}"}) for i in range(8)]:
+        stack.airflow.wait(run)
     found = stack.airflow.request("GET", "/dags/~/dagRuns/~/taskInstances", params={"limit": 100})["task_instances"]
     assert len({one["hostname"] for one in found if one["hostname"]}) == 2
 
@@ -75,7 +78,7 @@ def test_restarts_in_the_middle_of_a_deploy_end_in_the_same_state(stack: Product
     docker("restart", "--time", "10", stack.container("redis"))
     docker("kill", stack.container("airflow-worker", 1))
     docker("start", stack.container("airflow-worker", 1))
-    run = stack.airflow.wait(patiently(stack, run), timeout=900)
+    run = finished(stack, run)
     assert run.state == "success", stack.airflow.failure(run)
     assert stack.airflow.xcom(run, "publish")["version"] == version
     score(stack, version)
@@ -94,16 +97,16 @@ def wait_for_task(stack: Production, run: Run, task_id: str, states: set[str]) -
         time.sleep(0.2)
 
 
-def patiently(stack: Production, run: Run) -> Run:
-    """The API server may have lost its database for some seconds."""
-    deadline = time.monotonic() + 120
+def finished(stack: Production, run: Run) -> Run:
+    """The run when it is over; the API server may have lost its database for some seconds."""
+    deadline = time.monotonic() + 900
     while True:
-        try:
-            return stack.airflow.run(run)
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+        with suppress(AirflowError, httpx.HTTPError):
+            run = stack.airflow.run(run)
+        if run.state in {"success", "failed"}:
+            return run
+        assert time.monotonic() < deadline, run
+        time.sleep(1)
 
 
 def test_no_container_is_root_privileged_or_unlimited(stack: Production) -> None:

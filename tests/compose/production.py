@@ -51,8 +51,8 @@ class Production:
         return done.stdout
 
     def container(self, service: str, number: int = 1) -> str:
-        """The name of a service's container."""
-        return f"{self.environment['COMPOSE_PROJECT_NAME']}_{service}_{number}"
+        """One of a service's containers."""
+        return self.compose("ps", "--quiet", service).split()[number - 1]
 
     def containers(self) -> list[dict[str, Any]]:
         """What the engine knows of each container."""
@@ -61,7 +61,8 @@ class Production:
     def watch_processes(self, over: threading.Event) -> None:
         """Look at all process lists until it is over."""
         while not over.wait(0.5):
-            for container in docker("ps", "--quiet", "--filter", f"name={self.container('')[:-2]}").split():
+            chosen = f"label=com.docker.compose.project={self.environment['COMPOSE_PROJECT_NAME']}"
+            for container in docker("ps", "--quiet", "--filter", chosen).split():
                 listed = docker("top", container, "-eo", "pid,user,args", check=False).splitlines()[1:]
                 self.processes.update(line.split(maxsplit=1)[-1] for line in listed)
 

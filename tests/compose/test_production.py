@@ -76,8 +76,9 @@ def test_restarts_in_the_middle_of_a_deploy_end_in_the_same_state(stack: Product
     wait_for_task(stack, run, "resolve", {"running", "success"})
     docker("restart", "--time", "10", stack.container("postgres"))
     docker("restart", "--time", "10", stack.container("redis"))
-    docker("kill", stack.container("airflow-worker", 1))
-    docker("start", stack.container("airflow-worker", 1))
+    worker = stack.container("airflow-worker", 1)
+    docker("kill", worker)
+    docker("start", worker)
     run = finished(stack, run)
     assert run.state == "success", stack.airflow.failure(run)
     assert stack.airflow.xcom(run, "publish")["version"] == version

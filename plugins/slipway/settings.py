@@ -25,6 +25,7 @@ __all__ = [
     "max_unpacked_bytes",
     "model_bundles_dir",
     "model_host_home",
+    "poll_seconds",
     "probe_cpu_seconds",
     "probe_memory_bytes",
     "probe_timeout_seconds",
@@ -121,6 +122,11 @@ def probe_memory_bytes() -> int:
 def ready_timeout_seconds() -> int:
     """Longest time from asking for a deployment until it is ready: fetching, installing, starting. In seconds."""
     return _number("ready_timeout_seconds", 3000)
+
+
+def poll_seconds() -> float:
+    """Longest pause between two looks at what a cloud is doing, in seconds; the first looks come sooner."""
+    return float(_text("poll_seconds", "20"))
 
 
 def allow_source_distributions() -> bool:

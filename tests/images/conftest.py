@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,7 +37,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Callable[[], Ingredients]]:
     """Makes what a small image is made of: an empty environment, and a program that no other image has."""
-    engine, made = DockerEngineHook(), []
+    client, made = DockerEngineHook().client, []
 
     def make() -> Ingredients:
         name = f"images-test/{secrets.token_hex(4)}"
@@ -52,8 +51,8 @@ def small(tmp_path: Path) -> Iterator[Callable[[], Ingredients]]:
 
     yield make
     for name in made:
-        for image in engine.client.images(filters={"label": f"images-test={name}"}):
-            engine.client.remove_image(image["Id"], force=True)
+        for image in client.images(filters={"label": f"images-test={name}"}):
+            client.remove_image(image["Id"], force=True)
 
 
 def with_model(models: ModelMaker, model: Model) -> Ingredients:
@@ -70,9 +69,3 @@ def with_model(models: ModelMaker, model: Model) -> Ingredients:
         lambda: models.lock,
         model=lambda _: model.folder,
     )
-
-
-def containers_of(engine: DockerEngineHook, label: str) -> list[dict[str, Any]]:
-    """The containers with a label, running or not."""
-    found: list[dict[str, Any]] = engine.client.containers(all=True, filters={"label": label})
-    return found

@@ -135,21 +135,24 @@ def test_a_full_registry_and_one_that_drops_mid_push_pass_and_the_next_try_succe
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine itself tries five times before it gives up, so both wait at the same time."""
-    with running_registry(tmp_path / "full", limit_bytes=1 << 20) as full, running_registry(tmp_path / "well") as well:
-        with cutting_proxy(well, after=1 << 20) as (cut, heal):
-            names = [connect(monkeypatch, full, "full"), connect(monkeypatch, cut, "cut")]
-            made_of = [small(), small()]
+    with (
+        running_registry(tmp_path / "full", limit_bytes=1 << 20) as full,
+        running_registry(tmp_path / "well") as well,
+        cutting_proxy(well, after=1 << 20) as (cut, heal),
+    ):
+        names = [connect(monkeypatch, full, "full"), connect(monkeypatch, cut, "cut")]
+        made_of = [small(), small()]
 
-            def push(number: int) -> Exception:
-                with pytest.raises(Unavailable) as caught:
-                    ensure_in_registry(made_of[number], names[number], DockerEngineHook())
-                return caught.value
+        def push(number: int) -> Exception:
+            with pytest.raises(Unavailable) as caught:
+                ensure_in_registry(made_of[number], names[number], DockerEngineHook())
+            return caught.value
 
-            with ThreadPoolExecutor(2) as pool:
-                failures = [str(failure) for failure in pool.map(push, range(2))]
-            assert all(re.match(r"Image 127\.0\.0\.1:\S+ cannot be pushed \(", failure) for failure in failures)
-            heal()
-            assert ensure_in_registry(made_of[1], names[1], DockerEngineHook())["image"].startswith(cut)
+        with ThreadPoolExecutor(2) as pool:
+            failures = [str(failure) for failure in pool.map(push, range(2))]
+        assert all(re.match(r"Image 127\.0\.0\.1:\S+ cannot be pushed \(", failure) for failure in failures)
+        heal()
+        assert ensure_in_registry(made_of[1], names[1], DockerEngineHook())["image"].startswith(cut)
 
 
 @contextmanager

@@ -128,6 +128,7 @@ def test_azureml_starts_it_with_its_folder_and_port(engine: DockerEngineHook, ru
 
 
 def test_it_scores_files_in_a_mounted_folder(engine: DockerEngineHook, run: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "rows.csv").write_text("x\n1\n2\n3\n")
     (tmp_path / "out").mkdir(mode=0o777)

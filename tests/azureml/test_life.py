@@ -214,9 +214,9 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
     seen: list[tuple[dict[str, int], dict[str, int]]] = []
     real = AzureMLEndpointHook.set_traffic
 
-    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> None:
+    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> Any:
         seen.append((shares, mirror or {}))
-        real(self, endpoint, shares, mirror)
+        return real(self, endpoint, shares, mirror)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AzureMLEndpointHook, "set_traffic", noted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -131,6 +132,15 @@ def test_a_taken_name_is_one_clear_sentence(sandbox: Sandbox) -> None:
     sandbox.faults.set({"kind": "name_taken", "times": 10})
     with pytest.raises(AirflowFailException, match="The name 'taken' is taken by another endpoint in this"):
         deploy("1", "taken")
+
+
+def test_a_deployment_whose_answer_broke_off_is_adopted(sandbox: Sandbox) -> None:
+    deploy("1", "broken-off")
+    sandbox.faults.set({"kind": "drop", "match": "PUT .*/deployments/"})
+    with suppress(AirflowException):  # what azure-ai-ml tries again meets the operation that is under way
+        deploy("2", "broken-off")
+    second = deploy("2", "broken-off")["deployment"]
+    assert deployments(sandbox, "broken-off") == [second]
 
 
 def test_provisioning_that_is_stuck_ends_at_the_limit(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

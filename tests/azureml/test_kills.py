@@ -19,7 +19,7 @@ from slipway_sandbox.azure.server import Sandbox
 from slipway_sandbox.azure.settings import CONTAINER
 from tests.azureml.driving import deploy, undeploy
 
-pytestmark = [pytest.mark.requires("npm"), pytest.mark.usefixtures("registered")]
+pytestmark = [pytest.mark.requires("npm"), pytest.mark.usefixtures("registered"), pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,7 +27,7 @@ from tests.azureml import az
 from tests.stack.running import RunningStack, running_stack
 from tests.system.steps import SAMPLE, constant_bundle, register, version_tags
 
-pytestmark = pytest.mark.requires("npm", "curl")
+pytestmark = [pytest.mark.requires("npm", "curl"), pytest.mark.timeout(1800)]
 
 IMAGE = "registry.example/slipway@sha256:" + "0" * 64  # not pulled: processes serve in this sandbox
 TAG = "slipway.deployment.azureml.steady"

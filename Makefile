@@ -11,13 +11,16 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down secrets image demo stop status sandbox-azure test lint lock bundles clean environment dev-environment
+.PHONY: help up down secrets image demo stop status sandbox-aws sandbox-azure test lint lock bundles clean environment dev-environment
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-13s %s\n", $$1, $$2}'
 
 demo: environment bundles ## start everything, take a sample bundle from zip to endpoint, and score with it
 	@$(STACK) demo
+
+sandbox-aws: dev-environment ## run a local AWS and connect the stack to it; ARGS='--port 4566'
+	@PYTHONPATH=sandbox:include/stack:include/scoring $(PY) -m slipway_sandbox.aws $(ARGS)
 
 stop: ## end the stack that `make demo` started
 	@if [ -x $(PY) ]; then $(STACK) stop; else echo 'No stack runs: there is no environment.'; fi
@@ -59,6 +62,8 @@ lock: environment ## compile requirements*.in to requirements*.txt; UPGRADE=--up
 	$(COMPILE) requirements-production.in -o requirements-production.txt
 	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/scoring/requirements.txt \
 	  include/scoring/general.in -o include/scoring/general.lock
+	$(COMPILE) --generate-hashes --only-binary :all: --no-annotate include/model_host/door.in \
+	  -o include/model_host/door.lock
 
 bundles: ## zip the sample bundles into build/bundles/, the same bytes on every machine
 	@for name in $(BUNDLES); do \

@@ -12,6 +12,7 @@ __all__ = [
     "alias_param",
     "connection_param",
     "endpoint_param",
+    "engine_param",
     "image_params",
     "model_param",
     "text_param",
@@ -78,7 +79,16 @@ def image_params() -> dict[str, Param]:
             "Base image", "Image to build on, best by digest. Empty: the setting `[slipway] base_image`."
         ),
         "platform": text_param("Platform", "`linux/amd64` or `linux/arm64`. Empty: this machine's."),
-        "docker_conn_id": text_param(
-            "Docker Engine", "Docker connection of the engine that builds. Empty: `docker_default`, or this machine's."
-        ),
+        "docker_conn_id": engine_param(),
     }
+
+
+def engine_param() -> Param:
+    """The Docker Engine that builds or runs."""
+    return Param(
+        "docker_default",
+        title="Docker Engine",
+        description_md="Docker connection of the engine; `docker_default` is this machine's where there is none.",
+        type="string",
+        minLength=1,
+    )

@@ -24,6 +24,8 @@ __all__ = [
     "max_ratio",
     "max_unpacked_bytes",
     "model_bundles_dir",
+    "model_host_home",
+    "poll_seconds",
     "probe_cpu_seconds",
     "probe_memory_bytes",
     "probe_timeout_seconds",
@@ -55,6 +57,11 @@ def environments_dir() -> Path:
 def scoring_home() -> Path:
     """Folder of the scoring server's package (`include/scoring` of the checkout)."""
     return Path(_text("scoring_home", str(Path(__file__).resolve().parents[2] / "include" / "scoring")))
+
+
+def model_host_home() -> Path:
+    """Folder of the model host's package, whose front door stands before the containers of an endpoint."""
+    return Path(_text("model_host_home", str(_include() / "model_host")))
 
 
 def model_bundles_dir() -> Path:
@@ -115,6 +122,11 @@ def probe_memory_bytes() -> int:
 def ready_timeout_seconds() -> int:
     """Longest time from asking for a deployment until it is ready: fetching, installing, starting. In seconds."""
     return _number("ready_timeout_seconds", 3000)
+
+
+def poll_seconds() -> float:
+    """Longest pause between two looks at what a cloud is doing, in seconds; the first looks come sooner."""
+    return float(_text("poll_seconds", "20"))
 
 
 def allow_source_distributions() -> bool:

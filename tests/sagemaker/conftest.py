@@ -34,6 +34,7 @@ def environment(mlflow_url: str, home: Path) -> Iterator[dict[str, str]]:
             **{k: v for k, v in sandbox.environment.items() if k.startswith("AIRFLOW_")},
             "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "http", "host": mlflow_url}),
             "SANDBOX_URL": sandbox.url,
+            "AIRFLOW__SLIPWAY__POLL_SECONDS": "0.2",
         }
         with pytest.MonkeyPatch.context() as patch:
             for name, value in values.items():

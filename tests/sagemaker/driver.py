@@ -1,7 +1,7 @@
 """Runs the tasks of a DAG one by one, with no Airflow around: the real operators, templates, XComs and triggers.
 
-`python -m tests.sagemaker.driver STATE DAG CONF` goes on where the state file says that an earlier call was killed,
-as Airflow does when it retries a task; a task that fails ends the run, and its teardowns come after.
+With a state file, a run goes on where an earlier process was killed, as Airflow does when it retries a task. A task
+that fails ends the run, and its teardowns come after.
 """
 
 from __future__ import annotations
@@ -130,17 +130,18 @@ async def _first_event(trigger: Any) -> Any:
     return await anext(event.payload async for event in again.run())
 
 
-def main() -> None:
-    file, dag_id, conf = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-    run = Run(dag_id, conf, file=file)
-    if file.exists():
-        for name, value in json.loads(file.read_text()).items():
-            setattr(run, name, value)
-    run.go()
+def drive(file: Path, dag_id: str, conf: dict[str, Any]) -> None:
+    """Run a DAG in this process, or go on with it, and end the process."""
+    run = resume(file, dag_id, conf).go()
     sys.stderr.write(run.error)
     # At once: nothing of what a killed process would not have done either.
     os._exit(0 if run.ok else 1)
 
 
-if __name__ == "__main__":
-    main()
+def resume(file: Path, dag_id: str, conf: dict[str, Any]) -> Run:
+    """The run that a state file tells of, or a new one."""
+    run = Run(dag_id, conf, file=file)
+    if file.exists():
+        for name, value in json.loads(file.read_text()).items():
+            setattr(run, name, value)
+    return run

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.sagemaker.account import IMAGE, Account
-from tests.sagemaker.driver import Run
-
-
-def deploy(endpoint: str, **conf: Any) -> Run:
-    return Run("deploy_sagemaker", {"model": "echo", "endpoint": endpoint, "image": IMAGE, **conf}).go()
-
-
-def undeploy(endpoint: str, **conf: Any) -> Run:
-    return Run("undeploy_sagemaker", {"model": "echo", "endpoint": endpoint, **conf}).go()
+from tests.sagemaker.account import Account
+from tests.sagemaker.actions import deploy, undeploy
 
 
 def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: str) -> None:

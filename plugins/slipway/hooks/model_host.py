@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from slipway.errors import NotFound, Unavailable, UserError
+from slipway.hooks.inference import post_invocation
 from slipway.hooks.rest import RestHook, base_url
 from slipway.targets import Served
 
@@ -124,8 +125,6 @@ class ModelHostHook(RestHook):
         :raises UserError: if the endpoint does not exist, or its scoring server refuses the input.
         :raises Unavailable: if it does not answer.
         """
-        import httpx
-
         known = self.call("GET", f"/v1/endpoints/{endpoint}")
         # Published addresses are for those outside; from inside a container network another one may lead there.
         inside = self.connection.extra_dejson.get("front_door")
@@ -135,18 +134,4 @@ class ModelHostHook(RestHook):
         asked = next((d for d in known["deployments"] if d["id"] == (deployment or known["live"])), known)
         if asked["auth"] == "token":
             headers["Authorization"] = f"Bearer {self.get_token(endpoint)}"
-        try:
-            response = httpx.post(f"{url}/invocations", json=payload, headers=headers, timeout=120)
-        except httpx.TransportError as e:
-            raise Unavailable(
-                f"Endpoint '{endpoint}' does not answer at {url} ({type(e).__name__}): "
-                "see the scoring server's log on the model host."
-            ) from None
-        if response.is_success:
-            return response.json()["predictions"]
-        if response.status_code in {401, 403}:
-            raise UserError(f"Endpoint '{endpoint}' refuses the token that the model host gave for it.")
-        failure = self.failure(response)
-        if response.status_code == 500:  # the scoring server is well, and its model fails: it would fail again
-            raise UserError(f"The model fails on this input at endpoint '{endpoint}': {failure}") from None
-        raise failure
+        return post_invocation(endpoint, url, payload, headers, log="the scoring server's log on the model host")

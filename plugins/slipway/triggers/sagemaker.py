@@ -16,12 +16,12 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from slipway import settings
 from slipway.hooks.sagemaker import CHANGING, client_options
 
 __all__ = ["SageMakerEndpointTrigger", "SageMakerLockTrigger"]
 
 _FIRST_PAUSE_SECONDS = 2.0
-_LONGEST_PAUSE_SECONDS = 20.0
 _GONE = ("ValidationException", "Could not find endpoint")
 
 
@@ -94,7 +94,8 @@ class _Polling(BaseTrigger):
         from botocore.exceptions import BotoCoreError, ClientError
 
         async with _client(self.service, self.conn_id, self.region) as client:
-            pause = _FIRST_PAUSE_SECONDS
+            longest = settings.poll_seconds()
+            pause = min(_FIRST_PAUSE_SECONDS, longest)
             while time.time() < self.deadline:
                 try:
                     if event := await self.look(client):
@@ -105,7 +106,7 @@ class _Polling(BaseTrigger):
                     self.log.warning("AWS cannot be asked: %s", e)
                 # Spread out, so that hundreds of waits do not ask at the same moment.
                 await asyncio.sleep(pause * random.uniform(0.7, 1.3))
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 1.5, longest)
         yield TriggerEvent({"late": True})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -133,6 +134,15 @@ def test_a_taken_name_is_one_clear_sentence(sandbox: Sandbox) -> None:
         deploy("1", "taken")
 
 
+def test_a_deployment_whose_answer_broke_off_is_adopted(sandbox: Sandbox) -> None:
+    deploy("1", "broken-off")
+    sandbox.faults.set({"kind": "drop", "match": "PUT .*/deployments/"})
+    with suppress(AirflowException):  # what azure-ai-ml tries again meets the operation that is under way
+        deploy("2", "broken-off")
+    second = deploy("2", "broken-off")["deployment"]
+    assert deployments(sandbox, "broken-off") == [second]
+
+
 def test_provisioning_that_is_stuck_ends_at_the_limit(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     deploy("1", "patient")
     sandbox.faults.set({"kind": "stuck"})
@@ -214,9 +224,9 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
     seen: list[tuple[dict[str, int], dict[str, int]]] = []
     real = AzureMLEndpointHook.set_traffic
 
-    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> None:
+    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> Any:
         seen.append((shares, mirror or {}))
-        real(self, endpoint, shares, mirror)
+        return real(self, endpoint, shares, mirror)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AzureMLEndpointHook, "set_traffic", noted)

@@ -135,18 +135,19 @@ class AzureMLEndpointHook(AzureMLHook):
         self.set_traffic(endpoint, {deployment: 100})
         self._settled(endpoint)
 
-    def set_traffic(self, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> None:
+    def set_traffic(self, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> str | None:
         """Ask for other traffic, unless it is so already; what else is known of the endpoint stays.
 
+        :return: URL of the operation, if there is something to wait for.
         :raises Unavailable: if the endpoint is not there any more, or busy.
         """
         found = self._settled(endpoint)
         if traffic_of(found) == shares and traffic_of(found, "mirrorTraffic") == (mirror or {}):
-            return
+            return None
         kept = {key: value for key, value in found["properties"].items() if key not in _READ_ONLY}
         properties = {**kept, "traffic": shares, "mirrorTraffic": mirror or {}}
         body = {key: found[key] for key in ("location", "tags", "identity", "kind", "sku") if found.get(key)}
-        self.arm.put(endpoint_path(endpoint), {**body, "properties": properties})
+        return self.arm.put(endpoint_path(endpoint), {**body, "properties": properties})
 
     def delete_deployment(self, endpoint: str, deployment: str) -> None:
         """Remove a deployment and wait for it; traffic that it still has goes to the one with the most."""

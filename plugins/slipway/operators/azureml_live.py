@@ -54,12 +54,12 @@ class AzureMLShiftOperator(AzureMLOperator):
                 return {"live": ours}
             if not share and not mirrored and shift.mirror and shares:
                 self.log.info("%s %% of the requests are mirrored to deployment %s.", shift.mirror, ours)
-                hook.set_traffic(endpoint, shares, {ours: shift.mirror})
+                operation = hook.set_traffic(endpoint, shares, {ours: shift.mirror})
             else:
                 shares = traffic.shared(shares, ours, shift.after(share))
                 self.log.info("Deployment %s gets %s %% of the traffic.", ours, shares[ours])
-                hook.set_traffic(endpoint, shares)
-            self.wait(hook, endpoint_path(endpoint), deadline)
+                operation = hook.set_traffic(endpoint, shares)
+            self.wait(hook, endpoint_path(endpoint), deadline, operation)
             if shares.get(ours) != 100 and shift.wait:
                 self._pause(shift.wait, deadline)
 
@@ -70,7 +70,7 @@ class AzureMLShiftOperator(AzureMLOperator):
 
     def execute_complete(self, context: Context, event: Any, deadline: float) -> Any:
         """Go on after a wait for Azure, or after a pause between two steps."""
-        known = event if isinstance(event, dict) else {"state": "Succeeded"}
+        known = event if isinstance(event, dict) else {"state": "Succeeded", "operation": None}
         return super().execute_complete(context, known, deadline)
 
 
@@ -132,8 +132,8 @@ class AzureMLUndeployOperator(AzureMLOperator):
         foreign = sorted(name for name, d in deployments.items() if not names.of_slipway(d))
         ours = [name for name, d in deployments.items() if names.of_slipway(d)]
         if found and traffic_of(found):
-            hook.set_traffic(endpoint, {n: s for n, s in traffic_of(found).items() if n in foreign and s == 100})
-            self.wait(hook, path, deadline)
+            left = {name: share for name, share in traffic_of(found).items() if name in foreign and share == 100}
+            self.wait(hook, path, deadline, hook.set_traffic(endpoint, left))
         for name in ours:
             hook.begin_delete(endpoint, name)
         for name in ours:

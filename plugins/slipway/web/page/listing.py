@@ -192,7 +192,7 @@ def _unregistered(
     mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor: _Cursor
 ) -> tuple[list[Model], Any]:
     """Find the bundles that MLflow has no model of, some names at a time."""
-    entries = [e for e in _entries(imported, query) if cursor.after is None or e[0] > cursor.after]
+    entries = sorted(e for e in _entries(imported, query) if cursor.after is None or e[0] > cursor.after)
     shown: list[Model] = []
     for start in range(0, min(len(entries), _MOST_NAMED * _MOST_BATCHES), _MOST_NAMED):
         chunk = entries[start : start + _MOST_NAMED]

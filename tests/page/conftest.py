@@ -21,12 +21,12 @@ from slipway.web.page.models import PageMlflow
 from slipway_stack import mlflow_server
 from slipway_stack.ports import pick_free
 
-MODELS = 1000
+MODELS = 300
 
 
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with models `model-0000` to `model-0999`, ten versions each."""
+    """A server with models `model-0000` to `model-0299`, ten versions each."""
     home: Path = tmp_path_factory.mktemp("mlflow")
     [port] = pick_free(1)
     url = f"http://127.0.0.1:{port}"

@@ -83,6 +83,8 @@ def test_what_is_wrong_is_said_at_its_field(field: str, value: str, says: str) -
 def test_version_and_alias_exclude_each_other() -> None:
     _, errors = forms.parse(PARAMS, {**GOOD, "version": "1", "alias": "champion"})
     assert errors == {"alias": "Both version and alias are given: give one of the two."}
+    needed = {name: {**PARAMS[name], "schema": {"type": "string"}} for name in ("version", "alias")}
+    assert forms.parse(needed, {"version": "1", "alias": "champion"})[1] == {}, "set_alias takes both"
 
 
 @pytest.mark.parametrize(

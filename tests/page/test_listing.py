@@ -1,4 +1,4 @@
-"""The list of models, over a real MLflow server with a thousand of them."""
+"""The list of models, over a real MLflow server with hundreds of them."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def test_pages_are_in_order(mlflow: CountingMlflow, store: BundleStore, sort: st
     assert registered == sorted(registered, reverse=sort != "-updated")
     place = {"-name": found.index("model-0010") - 1, "updated": len(found) - 1, "-updated": 0}
     assert found.index("model-0010b") == place[sort]
+
+
+@pytest.mark.parametrize("sort", ["name", "-updated"])
+def test_registered_bundles_are_not_shown_twice(mlflow: CountingMlflow, store: BundleStore, sort: str) -> None:
+    for number in range(250):
+        store.record(f"model-{number:04d}", f"{number:064x}", "file:///x.zip", None)
+    store.record("model-00-new", "f" * 64, "file:///x.zip", None)
+    found = walk(mlflow, store, sort=sort, q="model-0")
+    assert len(found) == len(set(found)) == MODELS + 2
 
 
 def test_a_page_costs_the_same_calls_however_many_models_there_are(mlflow: CountingMlflow, store: BundleStore) -> None:

@@ -40,7 +40,11 @@ class Visitor:
     def open(self, path: str) -> FrameLocator:
         """Open one of our pages through Airflow's own address for it."""
         self.page.goto(f"{self.stack.airflow_url}/plugin/models/slipway{path}")
-        self.frame.locator("main").wait_for()
+        return self.ready()
+
+    def ready(self) -> FrameLocator:
+        """Wait until our page has loaded all that makes it live."""
+        self.frame.locator("html[data-ready]").wait_for()
         return self.frame
 
     def wait_for(self, pattern: str) -> None:
@@ -49,6 +53,7 @@ class Visitor:
             "(wanted) => new RegExp(wanted).test(document.querySelector('iframe')?.contentWindow.location.href)",
             arg=pattern,
         )
+        self.ready()
 
     def choose(self, action: str) -> FrameLocator:
         """Open the actions menu and choose; returns the frame with the form in it."""

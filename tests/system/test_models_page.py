@@ -227,7 +227,7 @@ def test_script_in_every_field_stays_text(browser: Browser, stack: RunningStack,
     httpx.post(f"{mlflow}/registered-models/create", json={"name": foreign, "description": SCRIPT}).raise_for_status()
     httpx.patch(f"{mlflow}/registered-models/update", json={"name": deployed, "description": SCRIPT}).raise_for_status()
     httpx.post(f"{mlflow}/registered-models/alias", json={"name": deployed, "alias": "x\"'><b>", "version": "1"})
-    tag = {"name": deployed, "version": "1", "key": f"slipway.deployment.{SCRIPT}".replace("/", ""), "value": SCRIPT}
+    tag = {"name": deployed, "version": "1", "key": "slipway.deployment.mlflow.damaged", "value": SCRIPT}
     httpx.post(f"{mlflow}/model-versions/set-tag", json=tag).raise_for_status()
     bundle = tmp_path / "a'\"><img src=x onerror=window.top.pwned=3>.zip"
     with zipfile.ZipFile(bundle, "w") as archive:

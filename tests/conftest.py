@@ -17,6 +17,9 @@ from functools import cache
 
 import pytest
 
+# MLflow's server would start seven processes for jobs that nothing here submits, and each imports all of MLflow.
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
@@ -48,10 +51,15 @@ REQUIREMENTS = {
         lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),
         "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
     ),
+    "docker-compose": _command("docker-compose"),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
+    "npm": _command("npm"),
     "openssl": _command("openssl"),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
+    "tmpfs mounts": Requirement(
+        lambda: _runs("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"), "run the tests as root"
+    ),
     "network namespaces": Requirement(
         lambda: _runs("unshare", "--user", "--map-root-user", "--net", "true"),
         "a kernel that lets this user make namespaces (sysctl user.max_user_namespaces)",

@@ -10,7 +10,9 @@ from airflow.sdk import Param
 __all__ = [
     "DAG_DEFAULTS",
     "alias_param",
+    "connection_param",
     "endpoint_param",
+    "engine_param",
     "image_params",
     "model_param",
     "text_param",
@@ -54,6 +56,17 @@ def alias_param() -> Param:
     return text_param("Alias", "An alias of the version, such as `champion`, in place of the version.")
 
 
+def connection_param(default: str, kind: str) -> Param:
+    """The connection of a target.
+
+    :param default: its id.
+    :param kind: the connection type, as Airflow's form calls it.
+    """
+    return Param(
+        default, title="Connection", description_md=f"Airflow connection ({kind}).", type="string", minLength=1
+    )
+
+
 def endpoint_param() -> Param:
     """The endpoint's name."""
     return text_param("Endpoint", "Name of the endpoint. Empty: the model's name.")
@@ -66,7 +79,16 @@ def image_params() -> dict[str, Param]:
             "Base image", "Image to build on, best by digest. Empty: the setting `[slipway] base_image`."
         ),
         "platform": text_param("Platform", "`linux/amd64` or `linux/arm64`. Empty: this machine's."),
-        "docker_conn_id": text_param(
-            "Docker Engine", "Docker connection of the engine that builds. Empty: `docker_default`, or this machine's."
-        ),
+        "docker_conn_id": engine_param(),
     }
+
+
+def engine_param() -> Param:
+    """The Docker Engine that builds or runs."""
+    return Param(
+        "docker_default",
+        title="Docker Engine",
+        description_md="Docker connection of the engine; `docker_default` is this machine's where there is none.",
+        type="string",
+        minLength=1,
+    )

@@ -18,6 +18,7 @@ __all__ = [
     "default_endpoint",
     "deployment_id",
     "deployment_tag",
+    "kubernetes_name",
     "spec_digest",
 ]
 
@@ -100,6 +101,16 @@ def spec_digest(spec: dict[str, Any]) -> str:
 def deployment_id(version: str, spec: dict[str, Any]) -> str:
     """Return the deployment's name, such as `v3-1f0c2a9b`: version and digest of the specification."""
     return f"v{version}-{spec_digest(spec)[:8]}"
+
+
+def kubernetes_name(endpoint: str, deployment: str) -> str:
+    """Return the name of a deployment's objects on Kubernetes: a DNS label, so at most 63 characters."""
+    name = f"{endpoint}-{deployment}"
+    if len(name) <= 63:
+        return name
+    digest = hashlib.sha256(endpoint.encode()).hexdigest()[:6]
+    room = 63 - len(f"-{digest}-{deployment}")
+    return f"{endpoint[:room].rstrip('-')}-{digest}-{deployment}"
 
 
 def deployment_tag(target: str, endpoint: str) -> str:

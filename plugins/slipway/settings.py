@@ -17,12 +17,15 @@ __all__ = [
     "docker_host",
     "environments_dir",
     "golden_tolerance",
+    "kubernetes_unschedulable_seconds",
     "masked_dirs",
     "max_archive_bytes",
     "max_files",
     "max_ratio",
     "max_unpacked_bytes",
     "model_bundles_dir",
+    "model_host_home",
+    "poll_seconds",
     "probe_cpu_seconds",
     "probe_memory_bytes",
     "probe_timeout_seconds",
@@ -54,6 +57,11 @@ def environments_dir() -> Path:
 def scoring_home() -> Path:
     """Folder of the scoring server's package (`include/scoring` of the checkout)."""
     return Path(_text("scoring_home", str(Path(__file__).resolve().parents[2] / "include" / "scoring")))
+
+
+def model_host_home() -> Path:
+    """Folder of the model host's package, whose front door stands before the containers of an endpoint."""
+    return Path(_text("model_host_home", str(_include() / "model_host")))
 
 
 def model_bundles_dir() -> Path:
@@ -116,6 +124,11 @@ def ready_timeout_seconds() -> int:
     return _number("ready_timeout_seconds", 3000)
 
 
+def poll_seconds() -> float:
+    """Longest pause between two looks at what a cloud is doing, in seconds; the first looks come sooner."""
+    return float(_text("poll_seconds", "20"))
+
+
 def allow_source_distributions() -> bool:
     """Whether a bundle's requirements may be built from source, which runs their authors' code."""
     return _text("allow_source_distributions", "false").lower() in {"1", "true", "yes", "on"}
@@ -124,6 +137,11 @@ def allow_source_distributions() -> bool:
 def golden_tolerance() -> float:
     """Relative difference up to which a float of the golden sample's output counts as equal."""
     return float(_text("golden_tolerance", "1e-6"))
+
+
+def kubernetes_unschedulable_seconds() -> int:
+    """How long a pod may be unschedulable: a cluster that scales adds a node meanwhile. In seconds."""
+    return _number("kubernetes_unschedulable_seconds", 180)
 
 
 def masked_dirs() -> list[Path]:

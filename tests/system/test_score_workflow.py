@@ -141,6 +141,21 @@ def test_definitions_pictures_and_openapi_are_published(stack: RunningStack) -> 
     assert "/workflow/execute" in spec["paths"]
 
 
+def test_a_workflow_whose_model_is_not_registered_is_refused(stack: RunningStack, champion: str) -> None:
+    alias = {"name": "breast-cancer", "alias": "champion"}
+    mlflow = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/alias"
+    httpx.request("DELETE", mlflow, json=alias).raise_for_status()
+    try:
+        answer = stack.airflow.raw("POST", "/api/v1/workflow/execute", json={"workflowId": 1})
+        assert answer.status_code == 422, answer.text
+        assert "has no alias 'champion'" in answer.json()["message"]
+        (problem,) = stack.airflow.raw("GET", "/api/v1/workflow/1").json()["problems"]
+        assert "has no alias 'champion'" in problem
+    finally:
+        httpx.post(mlflow, json={**alias, "version": champion}).raise_for_status()
+    assert stack.airflow.raw("GET", "/api/v1/workflow/1").json()["problems"] == []
+
+
 def test_a_run_that_no_retry_heals_fails_at_once_in_one_sentence(stack: RunningStack, champion: str) -> None:
     task, sentence = stack.fail(DAG, {"workflowId": 1, "programParameters": "--input data/nothing.csv"})
     assert task == "score"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import sys
 
@@ -26,6 +27,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _ping(settings: Settings) -> int:
+    if settings.uds:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as own:
+            own.settimeout(_SECONDS)
+            own.connect(settings.uds)
+            answered = http.client.HTTPConnection("localhost")
+            answered.sock = own
+            answered.request("GET", f"{settings.root_path}/ping")
+            return answered.getresponse().status
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104  # compared, not bound
     connection: http.client.HTTPConnection
     if settings.tls_cert:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "SLIPWAY_SCORING_"
+_AZUREML_PORT = 5001
 
 
 class SettingsError(Exception):
@@ -29,7 +30,11 @@ class Settings:
 
     model: str = _setting("", "model directory or MLflow URI (default: `$AZUREML_MODEL_DIR`, else `/opt/ml/model`)")
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 in a container")
-    port: int = _setting(8080, "port (default: `$SAGEMAKER_BIND_TO_PORT`, else 8080)", least=0)
+    port: int = _setting(
+        8080,
+        "port (default: `$SAGEMAKER_BIND_TO_PORT`; 5001 where `$AZUREML_MODEL_DIR` is set; else 8080)",
+        least=0,
+    )
     uds: str = _setting("", "path of a Unix domain socket to listen on instead of host and port")
     workers: int = _setting(1, "worker processes that share the port", least=1)
     threads: int = _setting(0, "BLAS, OpenMP and tree-library threads a worker (0: its share of the CPUs)", least=0)
@@ -75,6 +80,8 @@ class Settings:
         if "port" not in values and environment.get("SAGEMAKER_BIND_TO_PORT"):
             text = environment["SAGEMAKER_BIND_TO_PORT"]
             values["port"] = _parse("$SAGEMAKER_BIND_TO_PORT", text, int, 0)
+        elif "port" not in values and environment.get("AZUREML_MODEL_DIR"):
+            values["port"] = _AZUREML_PORT
         if "model" not in values:
             values["model"] = environment.get("AZUREML_MODEL_DIR") or "/opt/ml/model"
         settings = cls(**values)

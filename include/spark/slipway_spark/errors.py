@@ -53,7 +53,7 @@ def explain(error: Exception) -> JobError:
 def _condition(error: Exception) -> str:
     found = getattr(error, "getCondition", None) or getattr(error, "getErrorClass", None)
     condition = found() if found else None
-    if condition:
+    if condition and condition != "PYTHON_EXCEPTION":
         return str(condition)
     # An error out of a task arrives as text around its cause.
     named = re.search(r"\[([A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)?)\]", str(error))

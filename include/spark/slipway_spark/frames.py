@@ -64,12 +64,16 @@ class Frames:
     Args:
         spark: the session.
         plan: what to make.
+
+    `made` holds the frame of each node, `taken` the columns that each model takes, and `rejecting` the places where
+    rows may be rejected.
     """
 
     spark: SparkSession
     plan: Plan
     rejecting: list[Rejecting] = field(default_factory=list)
-    _made: dict[str, DataFrame] = field(default_factory=dict)
+    made: dict[str, DataFrame] = field(default_factory=dict)
+    taken: dict[str, list[str]] = field(default_factory=dict)
 
     def build(self) -> dict[str, DataFrame]:
         """Make the frames of all nodes and return those that `write` nodes are to write, by the node's id.
@@ -82,11 +86,11 @@ class Frames:
         for node in self.plan.nodes:
             try:
                 if node["type"] == "write":
-                    outputs[node["id"]] = self._made[node["input"]]
+                    outputs[node["id"]] = self.made[node["input"]]
                 else:
                     frame = getattr(self, f"_{node['type']}")(node)
                     # What two nodes take is scored once and kept on disk.
-                    self._made[node["id"]] = self._keep(frame) if takers[node["id"]] > 1 and self.rejecting else frame
+                    self.made[node["id"]] = self._keep(frame) if takers[node["id"]] > 1 and self.rejecting else frame
             except Exception as error:
                 reason = explain(error)
                 raise type(reason)(f"Node '{node['id']}': {reason}") from error
@@ -116,7 +120,7 @@ class Frames:
 
     def _sql(self, node: dict[str, Any]) -> DataFrame:
         for name in node["inputs"]:
-            self._made[name].createOrReplaceTempView(name)
+            self.made[name].createOrReplaceTempView(name)
         return self.spark.sql(node["sql"], args=self._arguments(node["markers"]))
 
     def _arguments(self, names: list[str]) -> dict[str, Any]:
@@ -124,8 +128,8 @@ class Frames:
 
     def _score(self, node: dict[str, Any]) -> DataFrame:
         model = self.plan.models[node["id"]]
-        frame = self._made[node["input"]]
-        names = _check_columns(frame, model)
+        frame = self.made[node["input"]]
+        names = self.taken[node["id"]] = _check_columns(frame, model)
         struct = ", ".join(f"`{name}` {_SQL_TYPES.get(kind, 'string')}" for name, kind in model.outputs)
         with warnings.catch_warnings():
             # PySpark wants type hints that name pyarrow, which the Airflow side of this package has no need to import.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["MARK", "Progress", "announce"]
+__all__ = ["MARK", "Counted", "Progress", "announce", "say"]
 
 MARK = "SLIPWAY-APPLICATION "
 """Begins the one line that is for the operator and not for people: JSON with `application` and `ui`."""
@@ -37,6 +37,35 @@ def say(line: str) -> None:
     """Print one line of the job's log."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+class Counted:
+    """Rows that tasks count themselves, where Spark sees none of them; `Progress` tells them while it is open.
+
+    Only a driver of this process has accumulators: for a Connect session there are none, and rows are told at the end.
+    """
+
+    _open: Counted | None = None
+
+    def __init__(self, spark: SparkSession) -> None:
+        classic = hasattr(spark, "_jsparkSession")
+        self.accumulators = [spark.sparkContext.accumulator(0) for _ in range(2)] if classic else []
+
+    def __enter__(self) -> Self:
+        Counted._open = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Counted._open = None
+
+    @classmethod
+    def current(cls) -> tuple[int, int] | None:
+        """Rows read and rows written by the tasks that are over; None where nobody counts."""
+        counted = cls._open
+        if counted is None or not counted.accumulators:
+            return None
+        came, written = counted.accumulators
+        return came.value, written.value
 
 
 class Progress:
@@ -70,10 +99,8 @@ class Progress:
                 os._exit(1)
             if hasattr(self._spark, "_jsparkSession"):
                 for stage in self._active():
-                    self._tell(
-                        stage["stageId"], stage["numCompleteTasks"], stage["numTasks"],
-                        stage["inputRecords"], stage["outputRecords"],
-                    )  # fmt: skip
+                    rows = Counted.current() or (stage["inputRecords"], stage["outputRecords"])
+                    self._tell(stage["stageId"], stage["numCompleteTasks"], stage["numTasks"], *rows)
 
     def _active(self) -> list[dict[str, Any]]:
         """The running stages, by the driver's own REST API (https://spark.apache.org/docs/latest/monitoring.html)."""

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,15 +147,26 @@ def scoring_function(place: ModelPlace, names: list[str]) -> Callable[[Iterator[
         process = model_process(place)
         for columns in batches:
             arrays = [columns] if isinstance(columns, pa.Array) else list(columns)
-            batch = pa.RecordBatch.from_arrays([_unzoned(array) for array in arrays], names)
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            answer = process.score(memoryview(sink.getvalue()))
-            with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
-                yield _zoned(reader.read_next_batch()).to_struct_array()
+            yield score_batch(process, arrays, names).to_struct_array()
 
     return score
+
+
+def score_batch(process: ModelProcess, columns: Sequence[Any], names: Sequence[str]) -> Any:
+    """Score Arrow arrays, the model's input columns; return a record batch: `wire.REASON`, then one column an output.
+
+    Raises:
+        ModelProcessError: the model does not load, or its process dies on this batch.
+    """
+    import pyarrow as pa
+
+    batch = pa.RecordBatch.from_arrays([_unzoned(array) for array in columns], list(names))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    answer = process.score(memoryview(sink.getvalue()))
+    with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
+        return _zoned(reader.read_next_batch())
 
 
 def _unzoned(array: Any) -> Any:

@@ -38,6 +38,8 @@ def airflow(stack: Stack, keys: Keys) -> dict[str, str]:
             "dags_folder": CHECKOUT / "dags",
             "plugins_folder": CHECKOUT / "plugins",
             "load_examples": False,
+            # Who may change a connection here may test it: everybody who signs in is the machine's own user.
+            "test_connection": "Enabled",
             # An action that is there can be used: nobody has to find the switch first.
             "dags_are_paused_at_creation": False,
             "executor": "LocalExecutor",

@@ -45,7 +45,7 @@ class DockerEngineHook(BaseHook):
         self.conn_id = conn_id
 
     @cached_property
-    def _where(self) -> tuple[str, dict[str, str]]:
+    def _where(self) -> tuple[str, dict[str, Any]]:
         from airflow.sdk.exceptions import AirflowNotFoundException
 
         try:
@@ -58,7 +58,12 @@ class DockerEngineHook(BaseHook):
                 "engine's address as host), or leave it out for this machine's engine."
             ) from None
         extra = connection.extra_dejson
-        return engine_address(connection, extra) or settings.docker_host(), {k: extra[k] for k in _TLS if extra.get(k)}
+        return engine_address(connection, extra) or settings.docker_host(), extra
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The extras of the engine's connection."""
+        return self._where[1]
 
     @property
     def address(self) -> str:
@@ -74,7 +79,8 @@ class DockerEngineHook(BaseHook):
         from airflow.providers.docker.hooks.docker import DockerHook
         from airflow.sdk.exceptions import AirflowException
 
-        address, tls = self._where
+        address, extra = self._where
+        tls = {key: extra[key] for key in _TLS if extra.get(key)}
         if tls and len(tls) < len(_TLS):
             raise UserError(
                 f"Connection '{self.conn_id}' names {', '.join(tls)} alone: TLS needs the paths ca_cert, client_cert "
@@ -86,7 +92,7 @@ class DockerEngineHook(BaseHook):
                 docker_conn_id=None,
                 base_url=address,
                 version="auto",
-                tls=DockerHook.construct_tls_config(**tls),  # type: ignore[arg-type]
+                tls=DockerHook.construct_tls_config(**tls),
                 timeout=_TIMEOUT_SECONDS,
             )
             return hook.get_conn()
@@ -158,7 +164,10 @@ class DockerEngineHook(BaseHook):
                 for _ in follow(stages.watch(stream), self.log.info):
                     pass
             except EngineRefusal as e:
-                why = f"{_one_line(e)}; its last lines: {' / '.join(e.tail[-6:])}"
+                # The engine quotes the whole step; what the step said last is what helps.
+                said = [line for line in e.tail if not line.startswith("Step ")]
+                code = _one_line(e).rpartition("returned a non-zero code: ")[2]
+                why = f"{' / '.join(said[-6:])}; a step ended with: {code}" if said else _one_line(e)
                 passing = any(word in why.lower() for word in _PASSING)
                 raise (Unavailable if passing else UserError)(f"The image cannot be built ({why[:1500]}).") from None
             finally:

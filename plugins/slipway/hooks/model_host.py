@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from slipway.errors import NotFound, Unavailable, UserError
+from slipway.hooks.inference import post_invocation
 from slipway.hooks.rest import RestHook, base_url
 from slipway.targets import Served
 
@@ -17,7 +18,8 @@ PENDING = frozenset({"preparing", "starting"})
 class ModelHostHook(RestHook):
     """The model host of the `mlflow` target.
 
-    :param conn_id: HTTP connection with the admin API's address, and its token as the password.
+    :param conn_id: HTTP connection with the admin API's address, and its token as the password; `front_door` in its
+        extra is where Airflow's workers reach the endpoints, if that is not the address for everybody else.
     """
 
     service = "The model host"
@@ -123,27 +125,13 @@ class ModelHostHook(RestHook):
         :raises UserError: if the endpoint does not exist, or its scoring server refuses the input.
         :raises Unavailable: if it does not answer.
         """
-        import httpx
-
         known = self.call("GET", f"/v1/endpoints/{endpoint}")
-        url = known["url"]
+        # Published addresses are for those outside; from inside a container network another one may lead there.
+        inside = self.connection.extra_dejson.get("front_door")
+        url = f"{str(inside).rstrip('/')}/endpoints/{endpoint}" if inside else known["url"]
         headers = {"X-Slipway-Deployment": deployment} if deployment else {}
         # A candidate may ask for a token where the live deployment does not.
         asked = next((d for d in known["deployments"] if d["id"] == (deployment or known["live"])), known)
         if asked["auth"] == "token":
             headers["Authorization"] = f"Bearer {self.get_token(endpoint)}"
-        try:
-            response = httpx.post(f"{url}/invocations", json=payload, headers=headers, timeout=120)
-        except httpx.TransportError as e:
-            raise Unavailable(
-                f"Endpoint '{endpoint}' does not answer at {url} ({type(e).__name__}): "
-                "see the scoring server's log on the model host."
-            ) from None
-        if response.is_success:
-            return response.json()["predictions"]
-        if response.status_code in {401, 403}:
-            raise UserError(f"Endpoint '{endpoint}' refuses the token that the model host gave for it.")
-        failure = self.failure(response)
-        if response.status_code == 500:  # the scoring server is well, and its model fails: it would fail again
-            raise UserError(f"The model fails on this input at endpoint '{endpoint}': {failure}") from None
-        raise failure
+        return post_invocation(endpoint, url, payload, headers, log="the scoring server's log on the model host")

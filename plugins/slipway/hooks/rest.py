@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
     from airflow.sdk import Connection
 
-__all__ = ["RestHook", "base_url"]
+__all__ = ["RestHook", "base_url", "explained"]
 
 _PASSING = {429, 502, 503, 504}
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
@@ -146,7 +146,7 @@ class RestHook(BaseHook):
 
     def failure(self, response: httpx.Response) -> SlipwayError:
         """Turn an error response into the exception to raise."""
-        message, code = _explained(response)
+        message, code = explained(response)
         status = response.status_code
         if status == 404:
             return NotFound(message, code)
@@ -160,7 +160,7 @@ class RestHook(BaseHook):
         return Unavailable(f"{self.service} failed with HTTP {status}: {message}", code)
 
 
-def _explained(response: httpx.Response) -> tuple[str, str]:
+def explained(response: httpx.Response) -> tuple[str, str]:
     """Return an error's sentence and code: MLflow, the model host and the scoring server agree on their keys."""
     try:
         body = response.json()

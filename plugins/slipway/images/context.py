@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from slipway import settings
-from slipway.images.identity import DOCKERFILE, package_files
+from slipway.images.identity import DOCKERFILE, Files
 
 __all__ = ["index_environment", "write_context"]
 
@@ -29,10 +29,11 @@ def index_environment(environment: Mapping[str, str] = os.environ) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(found.items()))
 
 
-def write_context(target: BinaryIO, lock: str, *, index: str = "", model: Path | None = None) -> None:
+def write_context(target: BinaryIO, lock: str, app: Files, *, index: str = "", model: Path | None = None) -> None:
     """Write the context of an image as a tar.
 
     :param lock: text of `requirements.lock`.
+    :param app: the files of the program, by their names below its folder.
     :param index: text of `index.env`.
     :param model: the model directory to include.
     """
@@ -41,8 +42,7 @@ def write_context(target: BinaryIO, lock: str, *, index: str = "", model: Path |
         _add_text(archive, "requirements.lock", lock)
         _add_text(archive, "index.env", index)
         _add_folder(archive, "app")
-        _add_folder(archive, "app/slipway_scoring")
-        for name, path in package_files():
+        for name, path in app:
             _add(archive, f"app/{name}", path)
         _add_folder(archive, "model")
         for path in _below(model):

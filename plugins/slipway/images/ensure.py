@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from slipway.errors import SlipwayError
 from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.hooks.registry_v2 import ImageRegistry, Login, RegistryClient
 from slipway.images import context, reference
+from slipway.images.identity import Files, scoring_files
 from slipway.images.registries import client_of, open_registry
 
 __all__ = ["Ingredients", "ensure_in_engine", "ensure_in_registry"]
@@ -31,6 +32,7 @@ class Ingredients:
 
     :param tag: of `identity.image_tag`.
     :param lock: returns the text of the environment's lock.
+    :param app: the program's files.
     :param model: downloads the model into a folder and returns its directory; None if it is not included.
     """
 
@@ -40,6 +42,7 @@ class Ingredients:
     platform: str
     labels: dict[str, str]
     lock: Callable[[], str]
+    app: Files = field(default_factory=scoring_files)
     model: Callable[[Path], Path] | None = None
 
 
@@ -110,7 +113,7 @@ def _build(made_of: Ingredients, repository: str, engine: DockerEngineHook, logi
         model = made_of.model(Path(folder)) if made_of.model else None
         with (Path(folder) / "context.tar").open("w+b") as file:
             index = context.index_environment()
-            context.write_context(file, made_of.lock(), index=index, model=model)
+            context.write_context(file, made_of.lock(), made_of.app, index=index, model=model)
             file.seek(0)
             engine.build(
                 file,

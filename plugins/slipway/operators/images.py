@@ -83,7 +83,7 @@ class _ImageOperator(SlipwayOperator):
         if version is None:
             if self.include_model:
                 raise UserError("include_model is set, but no model is named: name one, or leave include_model out.")
-            lock_digest: str | None = identity.general_lock_digest()
+            lock_digest: str | None = identity.lock_digest(identity.general_lock())
             python: str | None = _GENERAL_PYTHON
             model_digest = None
         else:

@@ -31,14 +31,14 @@ class ResolveVersionOperator(SlipwayOperator):
     :param options: the target's own settings; they are part of the deployment's identity.
     """
 
-    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "options")
+    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "conn_id", "options")
 
     def __init__(
         self,
         *,
         model: Any,
         target: str,
-        conn_id: str,
+        conn_id: Any,
         version: Any = None,
         alias: Any = None,
         endpoint: Any = None,
@@ -102,14 +102,14 @@ class ResolveDeploymentOperator(SlipwayOperator):
     :param endpoint: the endpoint's name; by default the model's.
     """
 
-    template_fields: Sequence[str] = ("model", "endpoint")
+    template_fields: Sequence[str] = ("model", "endpoint", "conn_id")
 
     def __init__(
         self,
         *,
         model: Any,
         target: str,
-        conn_id: str,
+        conn_id: Any,
         endpoint: Any = None,
         mlflow_conn_id: str = "mlflow_default",
         **kwargs: Any,

@@ -17,12 +17,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from slipway.errors import NotFound
+from slipway.errors import NotFound, SlipwayError
 from slipway.web.core import AirflowRefusal, CoreApi, credential_of
 from slipway.web.executions import CANCELLED, DAG, OVER, Execution, describe, split_id
 from slipway.web.guard import SameOrigin
 from slipway.workflows import catalog, graph, request
 from slipway.workflows.definition import Definition, schema
+from slipway.workflows.models import unknown_models
 
 __all__ = ["make_app"]
 
@@ -58,6 +59,7 @@ class Workflow(BaseModel):
     models: list[str]
     schedule: str | None
     links: dict[str, str]
+    problems: list[str] = []
 
 
 class Workflows(BaseModel):
@@ -107,8 +109,10 @@ def _add_workflows(app: FastAPI) -> None:
     @app.get("/workflow/{workflow_id}", tags=["workflow"], summary="One workflow", dependencies=[_may("GET")],
              responses=_UNKNOWN)  # fmt: skip
     def get_workflow(workflow_id: int, http: Request) -> Workflow:
-        """Its parameters, models and schedule."""
-        return _workflow(catalog.load().find(workflow_id)[0], _base(http))
+        """Its parameters, models and schedule; `problems` has those of its models that are not registered."""
+        definition = catalog.load().find(workflow_id)[0]
+        problems = [str(problem) for problem in _unknown_models(definition)]
+        return _workflow(definition, _base(http)).model_copy(update={"problems": problems})
 
     @app.get("/workflow/{workflow_id}/graph.svg", tags=["workflow"], summary="Picture of a workflow",
              dependencies=[_may("GET")], responses=_UNKNOWN, response_class=Response)  # fmt: skip
@@ -129,6 +133,8 @@ def _add_executions(app: FastAPI) -> None:
         definition = (await run_in_threadpool(catalog.load)).find(body.workflowId)[0]
         fields = body.model_dump(exclude={"workflowId"})
         await run_in_threadpool(request.check, definition, fields)
+        if problems := await run_in_threadpool(_unknown_models, definition):
+            raise request.WrongRequest(problems)
         run_id = f"wf{body.workflowId}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         core = CoreApi(credential_of(http))
         run = await core.trigger(DAG, run_id, body.model_dump())
@@ -171,6 +177,16 @@ def _is_json(http: Request) -> None:
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, f"Content type '{kind[:80]}' is not taken: send application/json.")
+
+
+def _unknown_models(definition: Definition) -> list[catalog.Problem]:
+    """What MLflow does not have of a definition's models; where it does not answer, an execution will find out."""
+    from slipway.web.page.models import PageMlflow
+
+    try:
+        return unknown_models(definition, PageMlflow())
+    except SlipwayError:
+        return []
 
 
 def _workflow(definition: Definition, base: str) -> Workflow:

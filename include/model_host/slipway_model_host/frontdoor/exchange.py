@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import HostError, unavailable
-from .framing import Framing, Headers, check_head, split_target
+from .framing import Framing, Headers, check_head
 from .wire import LAST_CHUNK, Way, chunk, own_answer, request_head
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Exchange:
         """
         self.method, self.version, self.keep_alive = method, version, keep_alive
         self._framing = check_head(method, version, self.target, self.headers)
-        place = split_target(self.target)
+        place = self._client.door.place(self.target)
         if place is not None:
             self._endpoint, self._path = place
 
@@ -163,7 +163,7 @@ class Exchange:
             self._streaming = True
             self._buffer = []
             self.sent = self.complete
-        way = Way(self._client.peer, door.scheme, b"/endpoints/" + self._endpoint)
+        way = Way(self._client.peer, door.scheme, door.prefix(self._endpoint))
         head = request_head(self.method, self._path, self.headers, way, length=length, chunked=chunked)
         connection.write(b"".join((head, *parts)))
         self._client.regulate()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import HostError, not_found
 from .client import ClientConnection
+from .framing import split_target
 from .routing import Routes, Upstream
 from .wire import own_answer
 
@@ -89,6 +90,14 @@ class FrontDoor:
         self._clients.discard(client)
         if not self._clients and self.closing:
             self._empty.set()
+
+    def place(self, target: bytes) -> tuple[bytes, bytes] | None:
+        """The endpoint that a request's target names, and the path there; None if it names none."""
+        return split_target(target)
+
+    def prefix(self, endpoint: bytes) -> bytes:
+        """Below which path clients find an endpoint, for `X-Forwarded-Prefix`."""
+        return b"/endpoints/" + endpoint
 
     def pick(self, endpoint: bytes, deployment: bytes | None, target: bytes) -> Upstream:
         """The upstream for a request.

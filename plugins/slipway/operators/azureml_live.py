@@ -1,0 +1,156 @@
+"""What happens to an endpoint in AzureML that serves: shift its traffic, retire what served before, undeploy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk.definitions.context import Context
+
+from slipway.azureml import names, ownership, traffic
+from slipway.errors import UserError
+from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
+from slipway.operators.azureml_base import AzureMLOperator
+from slipway.operators.endpoints import check_owner, check_undeployable
+from slipway.operators.verify import manifest_of, verify_golden
+
+__all__ = ["AzureMLRetireOperator", "AzureMLShiftOperator", "AzureMLUndeployOperator"]
+
+
+class AzureMLShiftOperator(AzureMLOperator):
+    """Move the endpoint's traffic to the new deployment step by step, and verify at each.
+
+    :param plan: what `ResolveVersionOperator` returned.
+    :param traffic: the steps; see `slipway.azureml.traffic.Plan`.
+    """
+
+    template_fields: Sequence[str] = ("plan", "traffic")
+
+    def __init__(self, *, traffic: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.traffic = traffic
+
+    def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:  # noqa: ARG002
+        """Shift, and return the endpoint's live deployment.
+
+        :raises UserError: if the deployment does not give the golden output; the DAG's last task then restores what
+            served before.
+        """
+        plan, shift = self.plan, traffic.Plan.read(self.traffic)
+        endpoint, ours = plan["endpoint"], plan["deployment"]
+        check_owner(hook.served(endpoint), plan)
+        manifest = manifest_of(plan, self.mlflow_conn_id)
+        while True:
+            self.wait(hook, endpoint_path(endpoint), deadline)
+            found = hook.endpoint(endpoint)
+            if found is None:
+                raise UserError(f"Endpoint '{endpoint}' is gone: somebody removed it while it was being deployed to.")
+            shares, mirrored = traffic_of(found), traffic_of(found, "mirrorTraffic")
+            share = shares.get(ours, 0)
+            verify_golden(hook, endpoint, manifest, deployment=ours)
+            if share == 100:
+                verify_golden(hook, endpoint, manifest)
+                return {"live": ours}
+            if not share and not mirrored and shift.mirror and shares:
+                self.log.info("%s %% of the requests are mirrored to deployment %s.", shift.mirror, ours)
+                operation = hook.set_traffic(endpoint, shares, {ours: shift.mirror})
+            else:
+                shares = traffic.shared(shares, ours, shift.after(share))
+                self.log.info("Deployment %s gets %s %% of the traffic.", ours, shares[ours])
+                operation = hook.set_traffic(endpoint, shares)
+            self.wait(hook, endpoint_path(endpoint), deadline, operation)
+            if shares.get(ours) != 100 and shift.wait:
+                self._pause(shift.wait, deadline)
+
+    def _pause(self, seconds: float, deadline: float) -> NoReturn:
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+        self.defer_to(TimeDeltaTrigger(timedelta(seconds=seconds)), deadline + seconds)
+
+    def execute_complete(self, context: Context, event: Any, deadline: float) -> Any:
+        """Go on after a wait for Azure, or after a pause between two steps."""
+        known = event if isinstance(event, dict) else {"state": "Succeeded", "operation": None}
+        return super().execute_complete(context, known, deadline)
+
+
+class AzureMLRetireOperator(AzureMLOperator):
+    """Remove the deployments that the new one has replaced. Those that others made are left alone.
+
+    :param plan: what `ResolveVersionOperator` returned.
+    """
+
+    def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> list[str]:  # noqa: ARG002
+        """Return what was removed by this try."""
+        plan = self.plan
+        deployments = hook.deployments(plan["endpoint"])
+        ours = deployments.get(plan["deployment"])
+        served = hook.endpoint(plan["endpoint"])
+        if ours is None or served is None or traffic_of(served) != {plan["deployment"]: 100}:
+            self.log.info(
+                "Deployment %s is not the one that serves (any more): nothing is removed.", plan["deployment"]
+            )
+            return []
+        # A younger one is another run's that is under way.
+        old = [
+            n for n, d in deployments.items() if names.of_slipway(d) and ownership.made_at(d) < ownership.made_at(ours)
+        ]
+        for name in old:
+            hook.begin_delete(plan["endpoint"], name)
+        for name in old:
+            self.wait(hook, endpoint_path(plan["endpoint"], name), deadline)
+            self.log.info("Deployment %s, which served before, is removed.", name)
+        return old
+
+
+class AzureMLUndeployOperator(AzureMLOperator):
+    """Remove an endpoint's deployments, then the endpoint; only what carries Slipway's tags.
+
+    :param plan: what `ResolveDeploymentOperator` returned.
+    :param assets: remove the model assets of this model, too.
+    """
+
+    template_fields: Sequence[str] = ("plan", "assets")
+
+    def __init__(self, *, assets: Any = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.assets = assets
+
+    def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:  # noqa: ARG002
+        """Return which endpoint was removed. A half-removed endpoint is finished.
+
+        :raises NotFound: if neither Azure nor MLflow knows the endpoint.
+        :raises UserError: if it is another model's, or was not made by Slipway.
+        """
+        plan = self.plan
+        endpoint, path = plan["endpoint"], endpoint_path(plan["endpoint"])
+        check_undeployable(hook.served(endpoint), plan)
+        found = hook.endpoint(endpoint)
+        ownership.check(found, plan)
+        self.wait(hook, path, deadline)
+        deployments = hook.deployments(endpoint)
+        foreign = sorted(name for name, d in deployments.items() if not names.of_slipway(d))
+        ours = [name for name, d in deployments.items() if names.of_slipway(d)]
+        if found and traffic_of(found):
+            left = {name: share for name, share in traffic_of(found).items() if name in foreign and share == 100}
+            self.wait(hook, path, deadline, hook.set_traffic(endpoint, left))
+        for name in ours:
+            hook.begin_delete(endpoint, name)
+        for name in ours:
+            self.wait(hook, f"{path}/deployments/{name}", deadline)
+        if foreign:
+            raise UserError(
+                f"Endpoint '{endpoint}' has deployments that Slipway did not make ({', '.join(foreign)}): Slipway's "
+                "own are removed, the endpoint stays; remove the others in AzureML, then undeploy again."
+            )
+        hook.begin_delete(endpoint)
+        self.wait(hook, path, deadline)
+        if self.assets:
+            self._remove_assets(hook)
+        return {"endpoint": endpoint}
+
+    def _remove_assets(self, hook: AzureMLEndpointHook) -> None:
+        for version in hook.arm.list(f"/models/{self.plan['model']}/versions"):
+            if names.MODEL in (version["properties"].get("tags") or {}):
+                hook.arm.delete(f"/models/{self.plan['model']}/versions/{version['name']}")
+                self.log.info("Model asset %s:%s is removed.", self.plan["model"], version["name"])

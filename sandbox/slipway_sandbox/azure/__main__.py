@@ -1,0 +1,54 @@
+"""`python -m slipway_sandbox.azure`: run the sandbox and say how to use it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from slipway_sandbox.azure.server import running_sandbox
+from slipway_sandbox.azure.settings import Settings
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(prog="slipway_sandbox.azure", description=__doc__)
+    parser.add_argument(
+        "--home", type=Path, default=Path(".slipway/sandbox-azure"), help="folder for all that it keeps"
+    )
+    parser.add_argument("--port", type=int, default=5443, help="port of ARM, login and scoring")
+    parser.add_argument("--blob-port", type=int, default=5444, help="port of Azurite")
+    parser.add_argument("--environments", type=Path, help="the models' environments; default: beside the home")
+    parser.add_argument("--pace", type=float, default=2.0, help="seconds that each operation takes at least")
+    options = parser.parse_args()
+    home = options.home.resolve()
+    settings = Settings(
+        home, options.port, options.blob_port, pace=options.pace,
+        environments_dir=(options.environments or home.parent / "environments").resolve(),
+    )  # fmt: skip
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with running_sandbox(settings) as sandbox:
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in sandbox.environment.items()]
+        # For a shell to source: the file is this user's alone, the connection's secret is in it.
+        exports = home / "environment.sh"
+        exports.touch(mode=0o600)
+        exports.write_text("\n".join(lines) + "\n")
+        sys.stdout.write(f"The Azure sandbox runs at {settings.url}. For a shell or a stack that is to use it:\n\n")
+        sys.stdout.write(f"  source {exports}\n\nFaults: PUT {settings.url}/_sandbox/faults. Ctrl-C ends it.\n")
+        sys.stdout.flush()
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            sys.stdout.write("The Azure sandbox ends.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

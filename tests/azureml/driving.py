@@ -1,0 +1,121 @@
+"""Driving the steps of deploy_azureml in this process: each operator for real, each wait by its own trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
+
+from slipway.errors import SlipwayError
+from slipway.operators.azureml import AzureMLCheckOperator, AzureMLDeployOperator
+from slipway.operators.azureml_live import AzureMLRetireOperator, AzureMLShiftOperator, AzureMLUndeployOperator
+from slipway.operators.endpoints import RestoreOperator
+from slipway.operators.publish import ForgetOperator, PublishOperator
+from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionOperator
+from slipway.operators.verify import VerifyOperator
+
+IMAGE = {"image": "registry.example/slipway@sha256:" + "0" * 64}
+OPTIONS: dict[str, Any] = {"instance_type": "Standard_DS3_v2", "instance_count": 1, "auth_mode": "key"}
+FAST = {"steps": [10, 50, 100], "wait": 0}
+
+
+@dataclass
+class _Dag:
+    dag_id: str = "deploy_azureml"
+
+
+@dataclass
+class _TaskInstance:
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+class _Events(dict[Any, Any]):
+    def __missing__(self, key: Any) -> Any:
+        self[key] = type("Event", (), {"extra": None})()
+        return self[key]
+
+
+def context(run: str = "manual") -> Any:
+    """What the operators ask Airflow's context for."""
+    return {"dag": _Dag(), "run_id": run, "ti": _TaskInstance(), "outlet_events": _Events()}
+
+
+def execute(operator: Any, ctx: Any) -> Any:
+    """Execute an operator as a worker does; each deferral is awaited as in the triggerer."""
+    try:
+        return operator.execute(ctx)
+    except TaskDeferred as deferred:
+        waiting = deferred
+    while True:
+        event = asyncio.run(first_event(waiting.trigger))
+        try:
+            return getattr(operator, waiting.method_name)(ctx, event=event, **(waiting.kwargs or {}))
+        except TaskDeferred as deferred:
+            waiting = deferred
+
+
+async def first_event(trigger: Any, pause: float = 0.1) -> Any:
+    """Run a trigger to its event, looking more often than it would."""
+    if hasattr(trigger, "pause"):
+        trigger.pause = pause
+    async for event in trigger.run():
+        return event.payload
+    raise AssertionError("a trigger without an event")
+
+
+def plan_of(version: str, endpoint: str, **options: Any) -> dict[str, Any]:
+    """The plan of a deploy."""
+    operator = ResolveVersionOperator(
+        task_id="resolve", target="azureml", conn_id="azureml_default", model="echo", version=version,
+        endpoint=endpoint, options={**OPTIONS, **options},
+    )  # fmt: skip
+    return dict(operator.run(context()))
+
+
+def deploy(version: str, endpoint: str, *, run: str = "manual", traffic: Any = None, **options: Any) -> dict[str, Any]:
+    """Do all steps of deploy_azureml as the DAG does, with its teardown; return what was published."""
+    traffic = traffic or FAST
+    plan, ctx = plan_of(version, endpoint, **options), context(run)
+    execute(AzureMLCheckOperator(task_id="check", plan=plan, traffic=traffic), ctx)
+    deployed = execute(AzureMLDeployOperator(task_id="deploy", plan=plan, image=IMAGE, traffic=traffic), ctx)
+    try:
+        execute(VerifyOperator(task_id="verify", plan=plan), ctx)
+        execute(AzureMLShiftOperator(task_id="switch", plan=plan, traffic=traffic), ctx)
+        published = execute(PublishOperator(task_id="publish", plan=plan, deployed=deployed), ctx)
+        execute(AzureMLRetireOperator(task_id="retire", plan=plan), ctx)
+    finally:
+        execute(RestoreOperator(task_id="restore", plan=plan), ctx)
+    return dict(published)
+
+
+def undeploy(endpoint: str, **options: Any) -> None:
+    """Do all steps of undeploy_azureml."""
+    ctx = context()
+    resolve = ResolveDeploymentOperator(
+        task_id="resolve", target="azureml", conn_id="azureml_default", model="echo", endpoint=endpoint
+    )
+    plan = resolve.run(ctx)
+    execute(AzureMLUndeployOperator(task_id="undeploy", plan=plan, **options), ctx)
+    execute(ForgetOperator(task_id="forget", plan=plan), ctx)
+
+
+def main() -> int:
+    """`python -m tests.azureml.driving VERSION ENDPOINT`: deploy once, in a process that can be killed."""
+    version, endpoint = sys.argv[1:]
+    try:
+        deploy(version, endpoint, run=os.environ.get("RUN", "manual"))
+    except (AirflowException, SlipwayError) as e:
+        sys.stderr.write(f"{e}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

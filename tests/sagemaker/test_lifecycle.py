@@ -1,0 +1,70 @@
+"""Deploy, update, roll back, undeploy: the DAGs' own tasks against real MLflow and the sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sagemaker.account import Account
+from tests.sagemaker.actions import deploy, undeploy
+
+
+def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: str) -> None:
+    run = deploy(endpoint, version=versions["one"], tags={"team": "a"})
+    assert run.ok, run.error
+    assert account.predict(endpoint) == ["one", "one"]
+    record = run["publish"]
+    assert record["details"] == {
+        "region": "us-east-1", "mode": "realtime", "instance_type": "ml.m5.large", "instance_count": 1
+    }  # fmt: skip
+    names = account.resources(endpoint)
+    assert len(names["Models"]) == len(names["EndpointConfigs"]) == len(names["Objects"]) == 1
+    assert names["Objects"][0].endswith("/model.tar.gz"), "the lock is given back"
+
+    account.administer("calls", method="DELETE")
+    assert deploy(endpoint, version=versions["one"], tags={"team": "a"}).ok
+    calls = account.administer("calls")
+    assert calls == {
+        "s3:PUT": 1, "s3:GET": 1, "s3:DELETE": 1,  # the lock
+        "s3:HEAD": 1,
+        "sagemaker:DescribeEndpoint": 1, "sagemaker:DescribeModel": 1, "sagemaker:DescribeEndpointConfig": 1,
+        "sagemaker:InvokeEndpoint": 1,
+    }  # fmt: skip
+    assert account.resources(endpoint) == names
+
+    run = deploy(endpoint, version=versions["two"], strategy={"canary": {"size": 20, "wait": 60}})
+    assert run.ok, run.error
+    assert account.predict(endpoint) == ["two", "two"]
+    arn = account.describe(endpoint)["EndpointArn"]
+    assert {"Key": "team", "Value": "a"} in account.sagemaker.list_tags(ResourceArn=arn)["Tags"], "tags survive"
+
+    run = deploy(endpoint, rollback=True, image=None)
+    assert run.ok, run.error
+    assert run["publish"]["version"] == versions["one"]
+    assert account.predict(endpoint) == ["one", "one"]
+    run = deploy(endpoint, rollback=True, image=None)
+    assert run["publish"]["version"] == versions["two"], "what served before the rollback"
+
+    run = undeploy(endpoint)
+    assert run.ok, run.error
+    left = account.resources(endpoint)
+    assert left.pop("Objects"), "the model data stays"
+    assert not any(left.values()), left
+    again = undeploy(endpoint)
+    assert "is not deployed" in again.error
+    assert not again.states.get("forget")
+
+
+@pytest.mark.parametrize("version", ["broken", "liar"])
+def test_a_failing_update_leaves_what_served(
+    account: Account, versions: dict[str, str], endpoint: str, version: str
+) -> None:
+    assert deploy(endpoint, version=versions["one"]).ok
+    before = account.resources(endpoint)
+    run = deploy(endpoint, version=versions[version])
+    expected = "another planet" if version == "broken" else "golden sample"
+    assert expected in run.error
+    assert account.predict(endpoint) == ["one", "one"]
+    after = account.resources(endpoint)
+    assert {k: v for k, v in after.items() if k != "Objects"} == {k: v for k, v in before.items() if k != "Objects"}
+    assert undeploy(endpoint, delete_data=True).ok
+    assert not any(account.resources(endpoint).values())

@@ -83,9 +83,9 @@ def test_a_model_goes_all_its_way_by_clicks(browser: Browser, stack: RunningStac
         # Deploy; a wrong name is said while it is typed.
         frame = ann.open(f"/models/{name}")
         ann.choose("deploy_mlflow")
-        ann.frame.get_by_label("Endpoint").fill("No Good")
+        ann.frame.locator("#f-endpoint").fill("No Good")
         expect(ann.frame.locator("#f-endpoint-error")).to_contain_text("Endpoint name 'No Good' is not allowed")
-        ann.frame.get_by_label("Endpoint").fill("")
+        ann.frame.locator("#f-endpoint").fill("")
         expect(ann.frame.locator("#form-check")).to_contain_text(f"as endpoint '{name}'")
         ann.submit("deploy_mlflow")
         # Try it, and paste the sample.
@@ -245,7 +245,7 @@ def test_script_in_every_field_stays_text(browser: Browser, stack: RunningStack,
         expect(frame.locator(".conf")).to_contain_text("<script>")
         ann.open(f"/models/{deployed}")
         ann.choose("deploy_mlflow")
-        frame.get_by_label("Endpoint").fill(SCRIPT)
+        frame.locator("#f-endpoint").fill(SCRIPT)
         expect(frame.locator("#f-endpoint-error")).to_contain_text("is not allowed")
         ann.open(f"/models/{deployed}/endpoints/mlflow/{deployed}")
         frame.locator("#input").fill(f'{{"{SCRIPT.replace(chr(34), "")}": 1}}')

@@ -164,7 +164,10 @@ class DockerEngineHook(BaseHook):
                 for _ in follow(stages.watch(stream), self.log.info):
                     pass
             except EngineRefusal as e:
-                why = f"{_one_line(e)}; its last lines: {' / '.join(e.tail[-6:])}"
+                # The engine quotes the whole step; what the step said last is what helps.
+                said = [line for line in e.tail if not line.startswith("Step ")]
+                code = _one_line(e).rpartition("returned a non-zero code: ")[2]
+                why = f"{' / '.join(said[-6:])}; a step ended with: {code}" if said else _one_line(e)
                 passing = any(word in why.lower() for word in _PASSING)
                 raise (Unavailable if passing else UserError)(f"The image cannot be built ({why[:1500]}).") from None
             finally:

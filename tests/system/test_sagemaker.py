@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from slipway_sandbox.aws.connect import connect
 from slipway_sandbox.aws.server import Sandbox
 from slipway_sandbox.aws.settings import Place
 from tests.sagemaker.account import Account
@@ -41,9 +42,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def cloud_stack(sandbox: Sandbox) -> Iterator[RunningStack]:
-    airflow = {name: value for name, value in sandbox.environment.items() if name.startswith("AIRFLOW_")}
     settings = {"AIRFLOW__SLIPWAY__BASE_IMAGE": "slipway-test/base:bookworm", "AIRFLOW__SLIPWAY__POLL_SECONDS": "1"}
-    with running_stack(airflow | settings) as stack:
+    with running_stack(settings) as stack:
+        assert "deploy_sagemaker is ready" in connect(sandbox), "as `make sandbox-aws` does"
         yield stack
 
 

@@ -45,6 +45,7 @@ def _runs(*command: str) -> bool:
 
 # One line makes a new one known. `.ci/run` installs what the tests that are there name.
 REQUIREMENTS = {
+    "chromium": _command("chromium"),
     "curl": _command("curl"),
     "docker": Requirement(
         lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),

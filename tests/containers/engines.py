@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -105,6 +106,9 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
             engine.stop()
     finally:
         _ip("link", "delete", engine.bridge)
+        # dockerd mounts its folder onto itself, and leaves that behind.
+        subprocess.run(["umount", folder / "data"], capture_output=True, check=False)
+        shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def _ip(*arguments: str) -> None:

@@ -35,7 +35,7 @@ ENV PATH=/opt/slipway/venv/bin:$PATH \
     DO_NOT_TRACK=true \
     AIRFLOW_HOME=/var/lib/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/slipway/dags \
-    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/slipway/plugins \
+    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/slipway/plugins PYTHONPATH=/opt/slipway/plugins \
     SLIPWAY_HOME=/var/lib/slipway \
     SLIPWAY_UV=/opt/slipway/venv/bin/uv
 LABEL org.opencontainers.image.title="Slipway" \

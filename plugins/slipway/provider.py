@@ -1,7 +1,7 @@
 """What Slipway adds to Airflow as a provider: its connection types, with their forms.
 
-Airflow finds this by the entry point in `plugins/slipway_provider-*.dist-info`, which is on its path as a plugin is,
-and draws the form from it without importing a hook.
+Airflow finds this by the entry point in `plugins/slipway_provider-*.dist-info`, and draws the form from it without
+importing a hook. It looks before it adds the plugins folder to its path, so `PYTHONPATH` must name that folder.
 """
 
 from __future__ import annotations

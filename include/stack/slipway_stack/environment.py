@@ -102,6 +102,8 @@ def airflow(stack: Stack, keys: Keys) -> dict[str, str]:
     return {
         **shared(stack),
         "AIRFLOW_HOME": str(stack.airflow),
+        # Airflow looks for providers, which is how it learns of our connection types, before it adds this folder.
+        "PYTHONPATH": str(CHECKOUT / "plugins"),
         **values,
         "AIRFLOW_CONN_MLFLOW_DEFAULT": _connection(stack.ports["mlflow"]),
         "AIRFLOW_CONN_MODEL_HOST_DEFAULT": _connection(stack.ports["model_host_admin"], password=keys.model_host_token),

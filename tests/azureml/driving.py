@@ -61,10 +61,10 @@ def execute(operator: Any, ctx: Any) -> Any:
             waiting = deferred
 
 
-async def first_event(trigger: Any) -> Any:
+async def first_event(trigger: Any, pause: float = 0.1) -> Any:
     """Run a trigger to its event, looking more often than it would."""
     if hasattr(trigger, "pause"):
-        trigger.pause = min(trigger.pause, 0.1)
+        trigger.pause = pause
     async for event in trigger.run():
         return event.payload
     raise AssertionError("a trigger without an event")

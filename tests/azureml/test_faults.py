@@ -95,8 +95,9 @@ def test_what_passes_is_got_over(sandbox: Sandbox, fault: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ({"kind": "throttle", "retry_after": 1}, "TooManyRequests"),
-        ({"kind": "error", "status": 503}, "InternalServerError"),
+        ({"kind": "throttle", "retry_after": 1, "match": "/workspaces/"}, "TooManyRequests"),
+        ({"kind": "error", "status": 503, "match": "/workspaces/"}, "InternalServerError"),
+        ({"kind": "error", "status": 503, "match": "/oauth2/|openid"}, "Azure's sign-in does not answer"),
         ({"kind": "skewed_token"}, "set the clock of this machine right"),
         ({"kind": "expired_token"}, "set the clock of this machine right"),
     ],

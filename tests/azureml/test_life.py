@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from slipway.hooks.mlflow import MlflowHook
 from slipway.operators.azureml import AzureMLCheckOperator, AzureMLDeployOperator
 from slipway.registry import Registry
 from slipway_sandbox.azure.server import Sandbox
+from tests.azureml import driving
 from tests.azureml.conftest import ROWS
 from tests.azureml.driving import FAST, IMAGE, context, deploy, execute, plan_of, undeploy
 
@@ -133,6 +135,15 @@ def test_a_taken_name_is_one_clear_sentence(sandbox: Sandbox) -> None:
         deploy("1", "taken")
 
 
+def test_a_deployment_whose_answer_broke_off_is_adopted(sandbox: Sandbox) -> None:
+    deploy("1", "broken-off")
+    sandbox.faults.set({"kind": "drop", "match": "PUT .*/deployments/"})
+    with suppress(AirflowException):  # what azure-ai-ml tries again meets the operation that is under way
+        deploy("2", "broken-off")
+    second = deploy("2", "broken-off")["deployment"]
+    assert deployments(sandbox, "broken-off") == [second]
+
+
 def test_provisioning_that_is_stuck_ends_at_the_limit(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     deploy("1", "patient")
     sandbox.faults.set({"kind": "stuck"})
@@ -214,15 +225,34 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
     seen: list[tuple[dict[str, int], dict[str, int]]] = []
     real = AzureMLEndpointHook.set_traffic
 
-    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> None:
+    def noted(self: Any, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> Any:
         seen.append((shares, mirror or {}))
-        real(self, endpoint, shares, mirror)
+        return real(self, endpoint, shares, mirror)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AzureMLEndpointHook, "set_traffic", noted)
         second = deploy("2", "mirror", traffic={"steps": [30, 100], "wait": 0, "mirror": 20})["deployment"]
     assert [mirror for _, mirror in seen] == [{second: 20}, {}, {}]
     assert [shares.get(second, 0) for shares, _ in seen] == [0, 30, 100]
+
+
+def test_each_share_is_held_also_where_azure_takes_its_time(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy("1", "slow")
+    waits: list[str] = []
+    real = driving.first_event
+
+    async def noted(trigger: Any) -> Any:
+        waits.append(type(trigger).__name__)
+        return await real(trigger)
+
+    monkeypatch.setattr(driving, "first_event", noted)
+    monkeypatch.setattr("slipway.operators.azureml_base._SHORT_WAIT_SECONDS", 0.0)
+    deploy("2", "slow", traffic={"steps": [50, 100], "wait": 0.5})
+    shift = waits[waits.index("TimeDeltaTrigger") - 1 :]
+    assert shift[:3] == ["AzureMLStateTrigger", "TimeDeltaTrigger", "AzureMLStateTrigger"]
+    assert waits.count("TimeDeltaTrigger") == 1
+    undeploy("slow")
+    assert "slow" not in sandbox.endpoints.known
 
 
 def test_undeploying_with_assets_removes_them(sandbox: Sandbox) -> None:

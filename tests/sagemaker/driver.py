@@ -20,6 +20,17 @@ from typing import Any
 
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, DownstreamTasksSkipped, TaskDeferred
+from botocore.loaders import JSONFileLoader
+
+# In a stack each task is a process of its own and reads botocore's models once; here they are read once for all.
+_read = JSONFileLoader.load_file
+JSONFileLoader.load_file = lambda self, path: _once(path)
+
+
+@cache
+def _once(path: str) -> Any:
+    return _read(JSONFileLoader(), path)
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,7 +138,8 @@ async def _first_event(trigger: Any) -> Any:
     path, arguments = trigger.serialize()
     again = type(trigger)(**arguments)
     assert again.serialize() == (path, arguments)
-    return await anext(event.payload async for event in again.run())
+    (event,) = [event.payload async for event in again.run()]
+    return event
 
 
 def drive(file: Path, dag_id: str, conf: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ and the workers empty the queue.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import socket
@@ -82,7 +83,10 @@ def refuse_new(listener: socket.socket) -> None:
         code = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
         buffer = ctypes.create_string_buffer(code)
         program = struct.pack("HL", len(_DROP_SYN), ctypes.addressof(buffer))
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        # Without capabilities the kernel refuses once all filters of the machine, those of its containers' seccomp
+        # among them, fill `net.core.bpf_jit_limit`. Then who connects at the very end is reset.
+        with contextlib.suppress(PermissionError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def waiting(listener: socket.socket) -> int:

@@ -86,9 +86,14 @@ def one_line(text: object) -> str:
 
 
 def _sign_in_failed(error: Exception, conn_id: str) -> SlipwayError:
+    from azure.identity import CredentialUnavailableError
+
     text = one_line(error)
     if "AADSTS700024" in text:  # the assertion is not within its valid time range
         return Unavailable(_CLOCK.format(code="AADSTS700024"))
+    if "AADSTS" not in text and not isinstance(error, CredentialUnavailableError):
+        # Entra itself says no with a code of its own; all else is that it does not answer, or not in a sane way.
+        return Unavailable(f"Azure's sign-in does not answer connection '{conn_id}' now ({text}).")
     known = {
         "AADSTS7000215": "the client secret is wrong",
         "AADSTS7000222": "the client secret has expired",

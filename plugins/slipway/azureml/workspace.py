@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,8 @@ class Workspace:
 
     def credential(self) -> TokenCredential:
         """Return a credential of azure-identity, which keeps its tokens and renews them in time."""
+        # Each request with all its headers would be a page in a task's log.
+        logging.getLogger("azure").setLevel(logging.WARNING)
         import azure.identity
 
         cloud = self.cloud

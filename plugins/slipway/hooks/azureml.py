@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from slipway.azureml import names, traffic
@@ -26,7 +27,6 @@ _SETTLE_SECONDS = 300.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 _READ_ONLY = {"provisioningState", "scoringUri", "swaggerUri"}
-_MISSING = {"AirflowNotFoundException"}
 
 
 class AzureMLHook(BaseHook):
@@ -52,19 +52,15 @@ class AzureMLHook(BaseHook):
         """
         try:
             return Workspace.from_connection(self.get_connection(self.conn_id))
-        except Exception as e:
-            if type(e).__name__ in _MISSING:
-                raise _no_connection(self.conn_id) from None
-            raise
+        except AirflowNotFoundException:
+            raise _no_connection(self.conn_id) from None
 
     async def aworkspace(self) -> Workspace:
         """Return the workspace without blocking the triggerer."""
         try:
             return Workspace.from_connection(await self.aget_connection(self.conn_id))
-        except Exception as e:
-            if type(e).__name__ in _MISSING:
-                raise _no_connection(self.conn_id) from None
-            raise
+        except AirflowNotFoundException:
+            raise _no_connection(self.conn_id) from None
 
     @cached_property
     def arm(self) -> Arm:
@@ -135,18 +131,19 @@ class AzureMLEndpointHook(AzureMLHook):
         self.set_traffic(endpoint, {deployment: 100})
         self._settled(endpoint)
 
-    def set_traffic(self, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> None:
+    def set_traffic(self, endpoint: str, shares: dict[str, int], mirror: dict[str, int] | None = None) -> str | None:
         """Ask for other traffic, unless it is so already; what else is known of the endpoint stays.
 
+        :return: URL of the operation, if there is something to wait for.
         :raises Unavailable: if the endpoint is not there any more, or busy.
         """
         found = self._settled(endpoint)
         if traffic_of(found) == shares and traffic_of(found, "mirrorTraffic") == (mirror or {}):
-            return
+            return None
         kept = {key: value for key, value in found["properties"].items() if key not in _READ_ONLY}
         properties = {**kept, "traffic": shares, "mirrorTraffic": mirror or {}}
         body = {key: found[key] for key in ("location", "tags", "identity", "kind", "sku") if found.get(key)}
-        self.arm.put(endpoint_path(endpoint), {**body, "properties": properties})
+        return self.arm.put(endpoint_path(endpoint), {**body, "properties": properties})
 
     def delete_deployment(self, endpoint: str, deployment: str) -> None:
         """Remove a deployment and wait for it; traffic that it still has goes to the one with the most."""

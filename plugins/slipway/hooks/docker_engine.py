@@ -92,7 +92,7 @@ class DockerEngineHook(BaseHook):
                 docker_conn_id=None,
                 base_url=address,
                 version="auto",
-                tls=DockerHook.construct_tls_config(**tls),
+                tls=_own_trust(**tls) if tls else None,
                 timeout=_TIMEOUT_SECONDS,
             )
             return hook.get_conn()
@@ -164,7 +164,10 @@ class DockerEngineHook(BaseHook):
                 for _ in follow(stages.watch(stream), self.log.info):
                     pass
             except EngineRefusal as e:
-                why = f"{_one_line(e)}; its last lines: {' / '.join(e.tail[-6:])}"
+                # The engine quotes the whole step; what the step said last is what helps.
+                said = [line for line in e.tail if not line.startswith("Step ")]
+                code = _one_line(e).rpartition("returned a non-zero code: ")[2]
+                why = f"{' / '.join(said[-6:])}; a step ended with: {code}" if said else _one_line(e)
                 passing = any(word in why.lower() for word in _PASSING)
                 raise (Unavailable if passing else UserError)(f"The image cannot be built ({why[:1500]}).") from None
             finally:
@@ -244,6 +247,21 @@ def engine_address(connection: Connection, extra: Mapping[str, Any]) -> str | No
     user = f"{connection.login}@" if scheme == "ssh" and connection.login else ""
     port = f":{connection.port}" if connection.port else ""
     return f"{scheme}://{user}{host}{port}"
+
+
+def _own_trust(ca_cert: str, client_cert: str, client_key: str) -> Any:
+    """Return a TLS configuration that trusts the connection's authority alone.
+
+    Without this, requests lets `$REQUESTS_CA_BUNDLE` take the place of `ca_cert`.
+    """
+    from docker import TLSConfig
+
+    class OwnTrust(TLSConfig):  # type: ignore[misc]  # docker ships no types
+        def configure_client(self, client: Any) -> None:
+            super().configure_client(client)
+            client.trust_env = False
+
+    return OwnTrust(ca_cert=ca_cert, client_cert=(client_cert, client_key), verify=True)
 
 
 def _auth(login: Login | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 __all__ = ["EngineRefusal", "Stages", "follow"]
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SECONDS = 1.0
 _LONGEST_LINE = 200
 _NOISE = ("--->", "Removing intermediate container")
@@ -73,7 +75,7 @@ def follow(stream: Iterable[dict[str, Any]], log: Callable[[str], None]) -> Iter
 
 def _line(item: dict[str, Any], layers: dict[str, tuple[int, int]]) -> str | None:
     if "stream" in item:
-        text = " ".join(str(item["stream"]).split())
+        text = " ".join(_COLOUR.sub("", str(item["stream"])).split())
         return None if text.startswith(_NOISE) else text[:_LONGEST_LINE] or None
     layer, status = item.get("id"), str(item.get("status", ""))
     if not layer:

@@ -21,6 +21,7 @@ __all__ = ["AzureMLOperator"]
 
 # Changes that are over sooner than this are not worth a trip to the triggerer and back.
 _SHORT_WAIT_SECONDS = 5.0
+_FAILED = frozenset({"Failed", "Canceled"})
 
 
 class AzureMLOperator(PlanOperator):
@@ -49,7 +50,7 @@ class AzureMLOperator(PlanOperator):
                     "is the limit: see the endpoint in AzureML's studio, or raise [slipway] ready_timeout_seconds."
                 )
                 self.give_up(hook, UserError(sentence))
-            if event["state"] in {"Failed", "Canceled"}:
+            if event["state"] in _FAILED and event["operation"]:
                 self.failed(hook, event["error"])
             return self.advance(context, hook, deadline)
 
@@ -73,12 +74,16 @@ class AzureMLOperator(PlanOperator):
         return AzureMLEndpointHook(self.plan["conn_id"])
 
     def wait(self, hook: AzureMLEndpointHook, path: str, deadline: float, operation: str | None = None) -> None:
-        """Return when nothing is under way on a resource; defer if that takes longer than a moment."""
+        """Return when nothing is under way on a resource; defer if that takes longer than a moment.
+
+        :param operation: URL of the operation that this task began. That it failed is this task's failure; what an
+            earlier one left failed is for `advance` to see.
+        """
         settled = state_of(hook.arm.settle(path, _SHORT_WAIT_SECONDS))
         if settled in PENDING:
             self.log.info("%s is %s: waiting.", path, settled)
             self.defer_to(AzureMLStateTrigger(hook.conn_id, path, operation, deadline), deadline)
-        if settled in {"Failed", "Canceled"}:
+        if settled in _FAILED and operation:
             self.failed(hook, hook.arm.operation_error(operation))
 
     def defer_to(self, trigger: Any, deadline: float) -> NoReturn:

@@ -136,7 +136,8 @@ class SageMakerPlanOperator(PlanOperator):
             context["ti"].xcom_push("plan", plan)
             skipped = [task.task_id for task in self.get_flat_relatives(upstream=False) if not task.is_teardown]
             raise DownstreamTasksSkipped(tasks=skipped)
-        context["ti"].xcom_push("image", plan["image"])
+        # Airflow tells an XCom that is None from none at all only for return values.
+        context["ti"].xcom_push("image", plan["image"] or "")
         return plan
 
 

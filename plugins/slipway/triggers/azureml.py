@@ -24,8 +24,8 @@ _LONGEST_PAUSE_SECONDS = 60.0
 class AzureMLStateTrigger(BaseTrigger):
     """Ask Azure until no operation on a resource is under way.
 
-    The event is `{"path", "state", "error"}`: the provisioning state (None: it is gone) and Azure's `{"code",
-    "message"}` of an operation that failed; or `{"path", "refused": sentence}` if Azure refuses to tell; or
+    The event is `{"path", "state", "operation", "error"}`: the provisioning state (None: it is gone) and Azure's
+    `{"code", "message"}` of an operation that failed; or `{"path", "refused": sentence}` if Azure refuses to tell; or
     `{"path", "late": state}` if `deadline` passed.
 
     :param conn_id: the workspace's connection.
@@ -60,14 +60,15 @@ class AzureMLStateTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        state: str | None = "unknown"
-        while time.time() < self.deadline:
+        state: str | None = None
+        while True:
             pause = self.pause
             try:
                 azure = watcher(await AzureMLHook(self.conn_id).aworkspace())
                 state = state_of(await azure.get(self.path))
                 if state not in PENDING:
-                    yield TriggerEvent({"path": self.path, "state": state, "error": await self._error(azure, state)})
+                    known = {"operation": self.operation, "error": await self._error(azure, state)}
+                    yield TriggerEvent({"path": self.path, "state": state, **known})
                     return
             except Unavailable as e:
                 # Azure comes back, and goes on meanwhile with what it was asked for: keep looking until the deadline.
@@ -76,9 +77,11 @@ class AzureMLStateTrigger(BaseTrigger):
             except SlipwayError as e:
                 yield TriggerEvent({"path": self.path, "refused": str(e)})
                 return
+            if time.time() > self.deadline:
+                yield TriggerEvent({"path": self.path, "late": state or "not seen"})
+                return
             # Not all at the same moment, where many wait.
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        yield TriggerEvent({"path": self.path, "late": state})
 
     async def _error(self, azure: Watcher, state: str | None) -> dict[str, Any] | None:
         if state not in {"Failed", "Canceled"} or self.operation is None:

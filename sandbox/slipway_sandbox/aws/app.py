@@ -5,6 +5,7 @@ Which service a request is for says its signature, as with moto's own server.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import threading
@@ -112,7 +113,8 @@ class Application:
         check_signature(request, body)
         if operation in self._ecr.calls:
             return json_response(self._ecr.calls[operation](json.loads(body or b"{}")))
-        answer = Response.from_app(self._moto, request.environ)
+        # What has been read cannot be read again.
+        answer = Response.from_app(self._moto, {**request.environ, "wsgi.input": io.BytesIO(body)})
         answer.set_data(self._ecr.localised(answer.get_data(), scope.region))
         return answer
 

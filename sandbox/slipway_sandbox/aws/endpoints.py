@@ -96,11 +96,10 @@ class Endpoints:
 
     def _start(self, region: Region, endpoint: Endpoint, config: str) -> Fleet:
         ordered = self._behaviour.outcome(endpoint.name)
-        fleet = self._fleets.start(region, endpoint.name, config)
         if ordered:
-            self._retire(region, endpoint, fleet)
+            time.sleep(self._behaviour.provision_seconds)
             raise ProvisioningError(ordered.get("reason", "This failure was ordered in the sandbox."))
-        return fleet
+        return self._fleets.start(region, endpoint.name, config)
 
     def _retire(self, region: Region, endpoint: Endpoint, fleet: Fleet) -> None:
         self._fleets.publish_logs(region, endpoint.name, fleet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,5 +32,11 @@ def certificates(home: Path) -> Certificates:
         server.private_key_pem.write_to_path(str(made.key))
         made.chain.write_bytes(b"".join(part.bytes() for part in server.cert_chain_pems))
         # Last, because it says that the others are whole.
-        made.bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + authority.cert_pem.bytes())
+        made.bundle.write_bytes(b"\n".join([*_trusted_here(), authority.cert_pem.bytes()]))
     return made
+
+
+def _trusted_here() -> list[bytes]:
+    """What this machine trusts: a client of the sandbox goes on talking to package indexes and the like."""
+    named = [os.environ.get("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt", certifi.where()]
+    return [Path(path).read_bytes() for path in dict.fromkeys(named) if path and Path(path).is_file()]

@@ -52,6 +52,7 @@ REQUIREMENTS = {
         "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
     ),
     "docker-compose": _command("docker-compose"),
+    "root": Requirement(lambda: os.geteuid() == 0, "run the tests as root: they start an engine and kill containers"),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
     "npm": _command("npm"),

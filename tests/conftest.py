@@ -45,12 +45,14 @@ def _runs(*command: str) -> bool:
 
 # One line makes a new one known. `.ci/run` installs what the tests that are there name.
 REQUIREMENTS = {
+    "chromium": _command("chromium"),
     "curl": _command("curl"),
     "docker": Requirement(
         lambda: _runs("docker", "image", "inspect", "slipway-test/base:bookworm"),
         "apt-get install docker.io iptables debootstrap, start dockerd, and run .ci/base-image",
     ),
     "docker-compose": _command("docker-compose"),
+    "root": Requirement(lambda: os.geteuid() == 0, "run the tests as root: they start an engine and kill containers"),
     "docker-registry": _command("docker-registry"),
     "java": _command("java", "openjdk-17-jre-headless"),
     "npm": _command("npm"),

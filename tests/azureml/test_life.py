@@ -16,6 +16,7 @@ from slipway.hooks.mlflow import MlflowHook
 from slipway.operators.azureml import AzureMLCheckOperator, AzureMLDeployOperator
 from slipway.registry import Registry
 from slipway_sandbox.azure.server import Sandbox
+from tests.azureml import driving
 from tests.azureml.conftest import ROWS
 from tests.azureml.driving import FAST, IMAGE, context, deploy, execute, plan_of, undeploy
 
@@ -233,6 +234,25 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
         second = deploy("2", "mirror", traffic={"steps": [30, 100], "wait": 0, "mirror": 20})["deployment"]
     assert [mirror for _, mirror in seen] == [{second: 20}, {}, {}]
     assert [shares.get(second, 0) for shares, _ in seen] == [0, 30, 100]
+
+
+def test_each_share_is_held_also_where_azure_takes_its_time(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy("1", "slow")
+    waits: list[str] = []
+    real = driving.first_event
+
+    async def noted(trigger: Any) -> Any:
+        waits.append(type(trigger).__name__)
+        return await real(trigger)
+
+    monkeypatch.setattr(driving, "first_event", noted)
+    monkeypatch.setattr("slipway.operators.azureml_base._SHORT_WAIT_SECONDS", 0.0)
+    deploy("2", "slow", traffic={"steps": [50, 100], "wait": 0.5})
+    shift = waits[waits.index("TimeDeltaTrigger") - 1 :]
+    assert shift[:3] == ["AzureMLStateTrigger", "TimeDeltaTrigger", "AzureMLStateTrigger"]
+    assert waits.count("TimeDeltaTrigger") == 1
+    undeploy("slow")
+    assert "slow" not in sandbox.endpoints.known
 
 
 def test_undeploying_with_assets_removes_them(sandbox: Sandbox) -> None:

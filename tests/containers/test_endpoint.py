@@ -96,6 +96,7 @@ def test_a_candidate_is_reached_before_it_serves_and_the_old_one_can_serve_again
     assert place.hook.served(place.name) == Served(place.name, "echo", first, None, frozenset({first}))
 
 
+@pytest.mark.requires("root")
 def test_killed_containers_come_back_and_serve_what_they_served(place: Place) -> None:
     deployment = live(place, "1")
     place.put("2")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from slipway.azureml import names, traffic
@@ -26,7 +27,6 @@ _SETTLE_SECONDS = 300.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 _READ_ONLY = {"provisioningState", "scoringUri", "swaggerUri"}
-_MISSING = {"AirflowNotFoundException"}
 
 
 class AzureMLHook(BaseHook):
@@ -52,19 +52,15 @@ class AzureMLHook(BaseHook):
         """
         try:
             return Workspace.from_connection(self.get_connection(self.conn_id))
-        except Exception as e:
-            if type(e).__name__ in _MISSING:
-                raise _no_connection(self.conn_id) from None
-            raise
+        except AirflowNotFoundException:
+            raise _no_connection(self.conn_id) from None
 
     async def aworkspace(self) -> Workspace:
         """Return the workspace without blocking the triggerer."""
         try:
             return Workspace.from_connection(await self.aget_connection(self.conn_id))
-        except Exception as e:
-            if type(e).__name__ in _MISSING:
-                raise _no_connection(self.conn_id) from None
-            raise
+        except AirflowNotFoundException:
+            raise _no_connection(self.conn_id) from None
 
     @cached_property
     def arm(self) -> Arm:

@@ -92,7 +92,7 @@ class DockerEngineHook(BaseHook):
                 docker_conn_id=None,
                 base_url=address,
                 version="auto",
-                tls=DockerHook.construct_tls_config(**tls),
+                tls=_own_trust(**tls) if tls else None,
                 timeout=_TIMEOUT_SECONDS,
             )
             return hook.get_conn()
@@ -247,6 +247,21 @@ def engine_address(connection: Connection, extra: Mapping[str, Any]) -> str | No
     user = f"{connection.login}@" if scheme == "ssh" and connection.login else ""
     port = f":{connection.port}" if connection.port else ""
     return f"{scheme}://{user}{host}{port}"
+
+
+def _own_trust(ca_cert: str, client_cert: str, client_key: str) -> Any:
+    """Return a TLS configuration that trusts the connection's authority alone.
+
+    Without this, requests lets `$REQUESTS_CA_BUNDLE` take the place of `ca_cert`.
+    """
+    from docker import TLSConfig
+
+    class OwnTrust(TLSConfig):  # type: ignore[misc]  # docker ships no types
+        def configure_client(self, client: Any) -> None:
+            super().configure_client(client)
+            client.trust_env = False
+
+    return OwnTrust(ca_cert=ca_cert, client_cert=(client_cert, client_key), verify=True)
 
 
 def _auth(login: Login | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ class EcrRegistryHook:
 
     https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
 
-    :param aws_conn_id: the AWS connection; without a region of its own, that of the variable `mlops.region`.
+    :param aws_conn_id: the AWS connection; the variable `mlops.region` goes before its own region.
     """
 
     def __init__(self, aws_conn_id: str = "aws_default") -> None:

@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from slipway import settings
 from slipway.azureml import names, ownership, traffic
-from slipway.azureml.arm import PENDING, state_of
+from slipway.azureml.arm import state_of
 from slipway.azureml.autoscale import Autoscaling
 from slipway.azureml.failures import explained_operation
-from slipway.errors import Unavailable, UserError
+from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
 from slipway.hooks.mlflow import MlflowHook
 from slipway.model_download import download_model
@@ -89,13 +89,13 @@ class AzureMLDeployOperator(AzureMLOperator):
     def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:
         plan, run = self.plan, f"{context['dag'].dag_id}/{context['run_id']}"
         path, own_path = endpoint_path(plan["endpoint"]), endpoint_path(plan["endpoint"], plan["deployment"])
-        self._wait_if_busy(hook, path, deadline)
+        self.wait(hook, path, deadline)
         endpoint = hook.endpoint(plan["endpoint"])
         if endpoint is None or state_of(endpoint) in {"Failed", "Canceled"}:
             endpoint = self._create_endpoint(hook, path, deadline)
         ownership.check(endpoint, plan)
         check_owner(hook.served(plan["endpoint"]), plan)
-        self._wait_if_busy(hook, own_path, deadline)
+        self.wait(hook, own_path, deadline)
         deployments = hook.deployments(plan["endpoint"])
         try:
             ownership.check_free(deployments, traffic_of(endpoint), plan, run)
@@ -113,14 +113,9 @@ class AzureMLDeployOperator(AzureMLOperator):
             self.wait(hook, own_path, deadline, operation)
             # Once more from the top: somebody else may have begun at the same moment.
             return self.advance(context, hook, deadline)
-        self.wait(hook, own_path, deadline)
         if rules := Autoscaling.read(plan["spec"].get("autoscaling")):
             hook.scale(plan, rules)
         return self._described(hook, endpoint)
-
-    def _wait_if_busy(self, hook: AzureMLEndpointHook, path: str, deadline: float) -> None:
-        if state_of(hook.arm.get(path)) in PENDING:
-            self.wait(hook, path, deadline)
 
     def _create_endpoint(self, hook: AzureMLEndpointHook, path: str, deadline: float) -> dict[str, Any]:
         from slipway.azureml.assets import MlClient
@@ -197,7 +192,10 @@ class AzureMLDeployOperator(AzureMLOperator):
         self.give_up(hook, explained_operation(what, error, log))
 
     def give_up(self, hook: AzureMLEndpointHook, error: Exception) -> NoReturn:
-        self._discard(hook)
+        try:
+            self._discard(hook)
+        except SlipwayError as e:
+            self.log.warning("What was begun could not be removed: %s", e)
         raise error
 
     def _discard(self, hook: AzureMLEndpointHook) -> None:

@@ -30,6 +30,7 @@ class AzureMLShiftOperator(AzureMLOperator):
     def __init__(self, *, traffic: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.traffic = traffic
+        self._rested = False
 
     def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:  # noqa: ARG002
         """Shift, and return the endpoint's live deployment.
@@ -52,6 +53,9 @@ class AzureMLShiftOperator(AzureMLOperator):
             if share == 100:
                 verify_golden(hook, endpoint, manifest)
                 return {"live": ours}
+            if (share or mirrored) and shift.wait and not self._rested:
+                self._pause(shift.wait, deadline)
+            self._rested = False
             if not share and not mirrored and shift.mirror and shares:
                 self.log.info("%s %% of the requests are mirrored to deployment %s.", shift.mirror, ours)
                 operation = hook.set_traffic(endpoint, shares, {ours: shift.mirror})
@@ -60,8 +64,6 @@ class AzureMLShiftOperator(AzureMLOperator):
                 self.log.info("Deployment %s gets %s %% of the traffic.", ours, shares[ours])
                 operation = hook.set_traffic(endpoint, shares)
             self.wait(hook, endpoint_path(endpoint), deadline, operation)
-            if shares.get(ours) != 100 and shift.wait:
-                self._pause(shift.wait, deadline)
 
     def _pause(self, seconds: float, deadline: float) -> NoReturn:
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
@@ -70,7 +72,9 @@ class AzureMLShiftOperator(AzureMLOperator):
 
     def execute_complete(self, context: Context, event: Any, deadline: float) -> Any:
         """Go on after a wait for Azure, or after a pause between two steps."""
-        known = event if isinstance(event, dict) else {"state": "Succeeded", "operation": None}
+        # Only after a pause has the share that the deployment has been held for as long as it should.
+        self._rested = not isinstance(event, dict)
+        known = {"state": "Succeeded", "operation": None} if self._rested else event
         return super().execute_complete(context, known, deadline)
 
 
@@ -116,15 +120,19 @@ class AzureMLUndeployOperator(AzureMLOperator):
         super().__init__(**kwargs)
         self.assets = assets
 
-    def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:  # noqa: ARG002
+    def run(self, context: Context) -> dict[str, Any]:
         """Return which endpoint was removed. A half-removed endpoint is finished.
 
         :raises NotFound: if neither Azure nor MLflow knows the endpoint.
         :raises UserError: if it is another model's, or was not made by Slipway.
         """
+        check_undeployable(self.azure().served(self.plan["endpoint"]), self.plan)
+        return dict(super().run(context))
+
+    def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:  # noqa: ARG002
+        """Go on with what is left of it."""
         plan = self.plan
         endpoint, path = plan["endpoint"], endpoint_path(plan["endpoint"])
-        check_undeployable(hook.served(endpoint), plan)
         found = hook.endpoint(endpoint)
         ownership.check(found, plan)
         self.wait(hook, path, deadline)

@@ -121,7 +121,11 @@ def parse(params: Params, posted: Mapping[str, str]) -> tuple[dict[str, Any], di
             errors[name] = _sentence(e, schema, text)
         except (ValueError, RecursionError):
             errors[name] = {"number": "Give a number.", "json": "Give valid JSON."}.get(kind, "Give another value.")
-    if conf.get("version") and conf.get("alias"):
+    # Where each can be left out, they are two ways to name one thing.
+    optional = all(
+        "null" in _types(params[name].get("schema") or {}) for name in ("version", "alias") if name in params
+    )
+    if optional and conf.get("version") and conf.get("alias"):
         errors["alias"] = "Both version and alias are given: give one of the two."
     return conf, errors
 

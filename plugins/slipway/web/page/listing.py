@@ -38,7 +38,7 @@ SORTS = {
     "-updated": ("last_updated_timestamp DESC", "Newest change first"),
     "updated": ("last_updated_timestamp ASC", "Oldest change first"),
 }
-_MOST_BATCHES = 4
+_MOST_BATCHES = 2
 _MOST_NAMED = 200
 _LONGEST_TEXT = 100
 _NAME = re.compile(r"[A-Za-z0-9._ -]+")  # a run may be about anything that its caller wrote
@@ -127,6 +127,10 @@ class _Cursor:
         raise BadCursor("This page of the list is not known: go back to the first one.")
 
 
+# The models of a page, and where the next one begins.
+Found = tuple[list[Model], _Cursor | None]
+
+
 def list_models(mlflow: PageMlflow, store: BundleStore, query: Query, runs: Runs) -> Listing:
     """Return one page of the list.
 
@@ -161,7 +165,7 @@ def list_bundles(store: BundleStore, query: Query, runs: Runs, error: str) -> Li
     return Listing(query, tuple(rows), following.encode() if following else None, error)
 
 
-def _merged(mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor: _Cursor) -> tuple[list[Model], Any]:
+def _merged(mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor: _Cursor) -> Found:
     """Merge MLflow's models, in its own order, with the bundles that are not registered."""
     bundles = {} if query.state or query.target else imported
     token, after = cursor.token, cursor.after
@@ -170,29 +174,53 @@ def _merged(mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor
         raw, following = mlflow.search_models(_conditions(query), SORTS[query.sort][0], token=token, limit=PAGE)
         batch = {m["name"]: m for m in raw if _matches(m["name"], query)}
         last = _key(query.sort, raw[-1]["name"], _seconds(raw[-1])) if following else None
+        between = [e for e in _entries(bundles, query) if e[1] not in batch and (last is None or e[0] <= last)]
+        between = sorted(e for e in between if after is None or e[0] > after)
         entries = [(_key(query.sort, name, _seconds(m)), name) for name, m in batch.items()]
-        entries += [e for e in _entries(bundles, query) if e[1] not in batch and (last is None or e[0] <= last)]
-        entries = sorted(e for e in entries if after is None or e[0] > after)[: PAGE + 1]
-        versions = mlflow.versions_of(name for _, name in entries)
-        for key, name in entries:
-            if len(shown) == PAGE:
-                return shown, _Cursor(token, after)
+        entries = sorted([e for e in entries if after is None or e[0] > after] + between)
+        until = None
+        if "updated" in query.sort:
+            entries, until = _without_registered(mlflow, entries, between)
+        taken = entries[: PAGE - len(shown)]
+        versions = mlflow.versions_of(name for _, name in taken)
+        for key, name in taken:
             after = key
             if name in batch:
                 shown.append(read_model(batch[name], versions.get(name, ()), imported=name in imported))
             elif name not in versions:  # else MLflow sorts it elsewhere, and shows it there
                 shown.append(_bundle_only(name, imported))
+        if len(taken) < len(entries):
+            return shown, _Cursor(token, after)
+        if until is not None:
+            return shown, _Cursor(token, until)
         if not following:
             return shown, None
         token = following
+        if len(shown) == PAGE:
+            break
     return shown, _Cursor(token, after)
 
 
-def _unregistered(
-    mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor: _Cursor
-) -> tuple[list[Model], Any]:
+def _without_registered(
+    mlflow: PageMlflow, entries: list[Entry], between: list[Entry]
+) -> tuple[list[Entry], Key | None]:
+    """Leave out the bundles that MLflow has a model of: in the order of time, that one may stand anywhere.
+
+    Only so many are asked for. If there are more, the entries end with the last of them, whose key is returned too.
+    """
+    asked = between[:_MOST_NAMED]
+    if not asked:
+        return entries, None
+    raw, _ = mlflow.search_models([_in(name for _, name in asked)], "name ASC", limit=_MOST_NAMED)
+    registered = {m["name"] for m in raw} & {name for _, name in asked}
+    until = asked[-1][0] if len(between) > len(asked) else None
+    gone = {e for e in asked if e[1] in registered}
+    return [e for e in entries if e not in gone and (until is None or e[0] <= until)], until
+
+
+def _unregistered(mlflow: PageMlflow, imported: dict[str, float], query: Query, cursor: _Cursor) -> Found:
     """Find the bundles that MLflow has no model of, some names at a time."""
-    entries = [e for e in _entries(imported, query) if cursor.after is None or e[0] > cursor.after]
+    entries = sorted(e for e in _entries(imported, query) if cursor.after is None or e[0] > cursor.after)
     shown: list[Model] = []
     for start in range(0, min(len(entries), _MOST_NAMED * _MOST_BATCHES), _MOST_NAMED):
         chunk = entries[start : start + _MOST_NAMED]
@@ -208,9 +236,7 @@ def _unregistered(
     return shown, cursor if more else None
 
 
-def _named(
-    mlflow: PageMlflow, imported: dict[str, float], names: list[str], query: Query, cursor: _Cursor
-) -> tuple[list[Model], Any]:
+def _named(mlflow: PageMlflow, imported: dict[str, float], names: list[str], query: Query, cursor: _Cursor) -> Found:
     """Return the models of those names that there are."""
     entries, following = _cut([(_key(query.sort, n, imported.get(n, 0.0)), n) for n in names], cursor)
     wanted = [name for _, name in entries]

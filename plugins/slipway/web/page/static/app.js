@@ -12,3 +12,4 @@ watchLinks();
 watchMenus();
 watchImport();
 watchChart();
+addEventListener("load", () => { document.documentElement.dataset.ready = ""; });

@@ -27,6 +27,11 @@ export function watchMenus() {
       items[(at + step + items.length) % items.length].focus();
     }
   });
+  // One that was opened before htmx was there has not been asked for yet.
+  addEventListener("load", () => {
+    const menu = open();
+    if (menu) window.htmx.trigger(menu, "toggle");
+  });
   // htmx asks again at each toggle; closing needs no answer.
   document.body.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target.matches("details.menu") && !event.target.open) event.preventDefault();

@@ -25,15 +25,20 @@ def workload(version: str, *, endpoint: str = "churn", **options: Any) -> Worklo
     return Workload(endpoint, f"v{version}-{version * 8}", "churn", version, image(version), parse(options))
 
 
-def rollout(workload: Workload, *, seconds: float = 60.0, patience: float = 1.0) -> dict[str, Any]:
-    """Wait in the trigger, as the triggerer does; return its event."""
-    trigger = KubernetesRolloutTrigger(
+def trigger_of(workload: Workload, *, seconds: float = 60.0, patience: float = 1.0) -> KubernetesRolloutTrigger:
+    """The wait for a workload's rollout."""
+    return KubernetesRolloutTrigger(
         *PLACE.split("/"),
         workload.endpoint,
         workload.deployment,
         deadline=time.time() + seconds,
         patience=patience,
     )
+
+
+def rollout(workload: Workload, *, seconds: float = 60.0, patience: float = 1.0) -> dict[str, Any]:
+    """Wait in the trigger, as the triggerer does; return its event."""
+    trigger = trigger_of(workload, seconds=seconds, patience=patience)
     path, arguments = trigger.serialize()
     assert path == "slipway.triggers.kubernetes.KubernetesRolloutTrigger"
 

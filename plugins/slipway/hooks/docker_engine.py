@@ -96,7 +96,9 @@ class DockerEngineHook(BaseHook):
                 timeout=_TIMEOUT_SECONDS,
             )
             return hook.get_conn()
-        except (AirflowException, OSError, ValueError, *self._ssh_errors) as e:
+        except (AirflowException, OSError, ValueError) as e:
+            raise self._away(e) from None
+        except self._ssh_errors as e:
             raise self._away(e) from None
 
     @contextmanager
@@ -119,7 +121,9 @@ class DockerEngineHook(BaseHook):
         except APIError as e:
             kind = Unavailable if e.is_server_error() else UserError
             raise kind(f"{what}: {_one_line(e.explanation or e)}.") from None
-        except (DockerException, requests.RequestException, OSError, *self._ssh_errors) as e:
+        except (DockerException, requests.RequestException, OSError) as e:
+            raise self._away(e) from None
+        except self._ssh_errors as e:
             raise self._away(e) from None
 
     def find_image(self, image: str) -> dict[str, Any] | None:

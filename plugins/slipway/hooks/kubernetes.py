@@ -67,7 +67,11 @@ class KubernetesEndpointHook:
         :raises UserError: if there is no such deployment, or its scoring server refuses the input.
         :raises Unavailable: if it does not answer.
         """
-        where = f"pods/{self._ready_pod(endpoint, deployment)}:8080" if deployment else f"services/{endpoint}:http"
+        where = (
+            f"pods/{self._ready_pod(endpoint, deployment)}:{manifests.PORT}"
+            if deployment
+            else f"services/{endpoint}:http"
+        )
         status, body = self.api.proxied(where, "invocations", payload)
         if status == 200:
             return json.loads(body)["predictions"]

@@ -25,6 +25,7 @@ __all__ = [
     "LABEL_DEPLOYMENT",
     "LABEL_ENDPOINT",
     "MANAGER",
+    "PORT",
     "Manifest",
     "Workload",
     "autoscaler",
@@ -52,7 +53,7 @@ ANNOTATION_VERSION = "slipway/version"
 ANNOTATION_OPTIONS = "slipway/options"
 ANNOTATION_PREVIOUS = "slipway/previous"
 
-_PORT = 8080
+PORT = 8080
 # A server that still loads its model after this is taken for one that does not come up.
 _STARTUP_SECONDS = 600
 _PROBE_SECONDS = 2
@@ -165,7 +166,7 @@ def _container(workload: Workload) -> Manifest:
         "SLIPWAY_MODEL_NAME": workload.model,
         "SLIPWAY_MODEL_VERSION": workload.version,
         "SLIPWAY_SCORING_HOST": "0.0.0.0",  # noqa: S104  # a pod's own network
-        "SLIPWAY_SCORING_PORT": str(_PORT),
+        "SLIPWAY_SCORING_PORT": str(PORT),
         "SLIPWAY_SCORING_DRAIN_TIME": str(_DRAIN_SECONDS),
     }
     resources = workload.options.resources
@@ -174,7 +175,7 @@ def _container(workload: Workload) -> Manifest:
         "image": workload.image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["serve"],
-        "ports": [{"name": "http", "containerPort": _PORT, "protocol": "TCP"}],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "resources": {"requests": resources.requests, "limits": resources.limits},
         "securityContext": {

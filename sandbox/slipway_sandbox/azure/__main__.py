@@ -23,10 +23,13 @@ def main() -> int:
     parser.add_argument("--blob-port", type=int, default=5444, help="port of Azurite")
     parser.add_argument("--environments", type=Path, help="the models' environments; default: beside the home")
     parser.add_argument("--pace", type=float, default=2.0, help="seconds that each operation takes at least")
+    parser.add_argument(
+        "--processes", action="store_true", help="serve from processes, so that no image is needed, even with an engine"
+    )
     options = parser.parse_args()
     home = options.home.resolve()
     settings = Settings(
-        home, options.port, options.blob_port, pace=options.pace,
+        home, options.port, options.blob_port, pace=options.pace, containers=not options.processes,
         environments_dir=(options.environments or home.parent / "environments").resolve(),
     )  # fmt: skip
 

@@ -97,12 +97,12 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
         subnet = secrets.choice(_SUBNETS)
         _ip("address", "add", f"172.31.{subnet}.1/24", "dev", engine.bridge)
         _ip("link", "set", engine.bridge, "up")
-        engine.start()
         try:
+            engine.start()
             yield engine
-        finally:
             for container in engine.client().containers(all=True):
                 engine.client().remove_container(container["Id"], force=True)
+        finally:
             engine.stop()
     finally:
         _ip("link", "delete", engine.bridge)

@@ -31,8 +31,18 @@ def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: st
     }  # fmt: skip
     assert account.resources(endpoint) == names
 
+    account.administer("calls", method="DELETE")
     run = deploy(endpoint, version=versions["two"], strategy={"canary": {"size": 20, "wait": 60}})
     assert run.ok, run.error
+    calls = account.administer("calls")
+    assert calls.pop("sagemaker:DescribeEndpoint") >= 4
+    assert calls == {
+        "s3:PUT": 2, "s3:GET": 2, "s3:HEAD": 1, "s3:DELETE": 1,
+        "sagemaker:DescribeModel": 1, "sagemaker:CreateModel": 1,
+        "sagemaker:DescribeEndpointConfig": 1, "sagemaker:CreateEndpointConfig": 1,
+        "sagemaker:ListTags": 2, "sagemaker:AddTags": 1, "sagemaker:UpdateEndpoint": 1, "sagemaker:InvokeEndpoint": 1,
+        "sagemaker:ListEndpointConfigs": 1, "sagemaker:ListModels": 1,
+    }  # fmt: skip
     assert account.predict(endpoint) == ["two", "two"]
     arn = account.describe(endpoint)["EndpointArn"]
     assert {"Key": "team", "Value": "a"} in account.sagemaker.list_tags(ResourceArn=arn)["Tags"], "tags survive"

@@ -108,13 +108,14 @@ def pack(folder: Path, target: Path) -> None:
 
 def working(cluster: Cluster, job: subprocess.Popen[str], staged: Path) -> None:
     """Wait until some tasks are over and some are not."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert job.poll() is None, job.communicate()[0][-3000:]
         if len(list(staged.rglob("part-*.parquet"))) >= 1 and cluster.executors():
             return
         time.sleep(0.1)
-    raise AssertionError("no task of the job began")
+    os.killpg(job.pid, signal.SIGKILL)
+    raise AssertionError(f"No task of the job began; it said: {job.communicate()[0][-3000:]}")
 
 
 # The short way for plain parquet, and the general one, which an option that changes nothing asks for.

@@ -98,6 +98,8 @@ class DockerEngineHook(BaseHook):
             return hook.get_conn()
         except (AirflowException, OSError, ValueError) as e:
             raise self._away(e) from None
+        except self._ssh_errors as e:
+            raise self._away(e) from None
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -120,6 +122,8 @@ class DockerEngineHook(BaseHook):
             kind = Unavailable if e.is_server_error() else UserError
             raise kind(f"{what}: {_one_line(e.explanation or e)}.") from None
         except (DockerException, requests.RequestException, OSError) as e:
+            raise self._away(e) from None
+        except self._ssh_errors as e:
             raise self._away(e) from None
 
     def find_image(self, image: str) -> dict[str, Any] | None:
@@ -222,6 +226,15 @@ class DockerEngineHook(BaseHook):
             why = str(e)[:600]
             refused = any(word in why.lower() for word in _REFUSALS)
             raise (UserError if refused else Unavailable)(f"{what} ({why}).") from None
+
+    @property
+    def _ssh_errors(self) -> tuple[type[Exception], ...]:
+        """What docker-py lets through of its ssh library's."""
+        if not self.address.startswith("ssh:"):
+            return ()
+        from paramiko import SSHException
+
+        return (SSHException,)
 
     def _native(self) -> str:
         version = self.client.version()

@@ -54,13 +54,15 @@ def rollback_plan(hook: SageMakerEndpointHook, plan: dict[str, Any], found: dict
         raise NotFound(
             f"Endpoint '{endpoint}' does not exist on sagemaker, so there is nothing to roll back: deploy a version."
         )
-    superseded = _superseded(hook, endpoint, found["EndpointConfigName"])
+    configs = _other_configs(hook, endpoint, found["EndpointConfigName"])
+    superseded = _superseded(endpoint, configs)
     if not superseded:
         raise NotFound(
             f"Endpoint '{endpoint}' has served nothing but what it serves now: there is nothing to roll back to; "
             "deploy the version that you want."
         )
-    name, tags = superseded[0]
+    name = superseded[0]
+    tags = configs[name]
     model = hook.find_model(name)
     if model is None:
         raise NotFound(f"Model '{name}' was deleted from SageMaker: deploy the version that you want.")
@@ -156,15 +158,20 @@ def changes(plan: dict[str, Any]) -> list[str]:
 
 def superfluous(hook: SageMakerEndpointHook, endpoint: str, live: str) -> list[str]:
     """Return the names of what is to go of an endpoint's configurations and models: all but the live and the kept."""
-    kept = {live, *(name for name, _ in _superseded(hook, endpoint, live)[:_KEPT])}
-    there: dict[str, str] = {}
-    for kind in ("model", "config"):
-        there |= {name: arn for name, arn in hook.listed(kind, endpoint) if name not in kept}
-    return [name for name, arn in there.items() if names.belongs_to(endpoint, hook.tags(arn))]
+    configs = _other_configs(hook, endpoint, live)
+    kept = {live, *_superseded(endpoint, configs)[:_KEPT]}
+    others = {name: hook.tags(arn) for name, arn in hook.listed("model", endpoint) if name not in {*configs, live}}
+    return [
+        name for name, tags in {**configs, **others}.items() if name not in kept and names.belongs_to(endpoint, tags)
+    ]
 
 
-def _superseded(hook: SageMakerEndpointHook, endpoint: str, live: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the configurations that served before, with their tags, the latest first."""
-    tagged = [(name, hook.tags(arn)) for name, arn in hook.listed("config", endpoint) if name != live]
-    served = [one for one in tagged if names.belongs_to(endpoint, one[1]) and names.SUPERSEDED_TAG in one[1]]
-    return sorted(served, key=lambda one: one[1][names.SUPERSEDED_TAG], reverse=True)
+def _other_configs(hook: SageMakerEndpointHook, endpoint: str, live: str) -> dict[str, dict[str, str]]:
+    """Return an endpoint's configurations that do not serve, with their tags."""
+    return {name: hook.tags(arn) for name, arn in hook.listed("config", endpoint) if name != live}
+
+
+def _superseded(endpoint: str, configs: dict[str, dict[str, str]]) -> list[str]:
+    """Return which of the configurations (name and tags) served before, the latest first."""
+    served = [n for n, tags in configs.items() if names.belongs_to(endpoint, tags) and names.SUPERSEDED_TAG in tags]
+    return sorted(served, key=lambda name: configs[name][names.SUPERSEDED_TAG], reverse=True)

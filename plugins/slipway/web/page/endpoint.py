@@ -17,7 +17,7 @@ from slipway.targets import endpoint_hook
 
 __all__ = ["CONNECTIONS", "Answer", "Figures", "Health", "figures", "health", "try_it"]
 
-# The connections that the deploy DAGs name.
+# The connections that the deploy DAGs name unless told otherwise.
 CONNECTIONS = {
     "mlflow": "model_host_default",
     "docker": "docker_default",
@@ -62,12 +62,13 @@ class Answer:
     milliseconds: float
 
 
-def health(record: DeploymentRecord) -> Health:
+def health(record: DeploymentRecord, conn_id: str) -> Health:
     """Ask the target what serves, and the endpoint whether it answers.
 
+    :param conn_id: the target's connection.
     :raises SlipwayError: if the target cannot be asked.
     """
-    served = endpoint_hook(record.target, CONNECTIONS[record.target]).served(record.endpoint)
+    served = endpoint_hook(record.target, conn_id).served(record.endpoint)
     if served is None:
         return Health("gone", "Nothing of this endpoint is there any more: deploy it again, or undeploy it.")
     if served.live is None:
@@ -131,9 +132,10 @@ def parse_figures(text: str) -> Figures:
     return Figures(requests, errors, seconds, tuple(bounded))
 
 
-def try_it(record: DeploymentRecord, text: str) -> Answer:
+def try_it(record: DeploymentRecord, conn_id: str, text: str) -> Answer:
     """Send a body to the endpoint, as its verification does, and return the predictions.
 
+    :param conn_id: the target's connection.
     :raises SlipwayError: if the text is no JSON object, or the endpoint refuses it or fails.
     """
     if len(text) > _LARGEST_INPUT:
@@ -144,7 +146,7 @@ def try_it(record: DeploymentRecord, text: str) -> Answer:
         raise UserError(f"The input is not valid JSON ({e}).") from None
     if not isinstance(payload, dict):
         raise UserError('The input is not a JSON object: begin with {"dataframe_split": …}.')
-    hook = endpoint_hook(record.target, CONNECTIONS[record.target])
+    hook = endpoint_hook(record.target, conn_id)
     began = time.perf_counter()
     predictions = hook.invoke(record.endpoint, payload)
     took = (time.perf_counter() - began) * 1000

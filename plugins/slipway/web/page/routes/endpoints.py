@@ -31,7 +31,9 @@ async def show_endpoint(request: Request, user: GetUserDep, name: str, target: s
     version = found.model.version(record.version)
     manifest = await manifest_of(version) if version else None
     dag_id, _, run_id = record.run.partition("/")
-    published: dict[str, Any] = await airflow_of(request).xcom(dag_id, run_id, "publish", "return_value") or {}
+    published: dict[str, Any] = {}
+    if dag_id == f"deploy_{target}":
+        published = await airflow_of(request).xcom(dag_id, run_id, "publish", "return_value") or {}
     samples = {kind: code for kind in _KINDS if (code := (published.get("samples") or {}).get(kind))}
     payload = example_payload(manifest.value) if manifest and manifest.value else None
     values = {
@@ -54,7 +56,7 @@ async def show_endpoint(request: Request, user: GetUserDep, name: str, target: s
 async def show_health(request: Request, user: GetUserDep, name: str, target: str, endpoint: str) -> Response:
     """Return how the endpoint is now, for htmx."""
     _, record = await _endpoint(request, user, name, target, endpoint)
-    asked = await ask(TARGETS[target], live.health, record, seconds=15.0)
+    asked = await ask(TARGETS[target], live.health, record, await _connection(request, record), seconds=15.0)
     return page(request, "health.html", {"health": asked.value, "error": asked.error})
 
 
@@ -78,8 +80,19 @@ async def try_it(request: Request, user: GetUserDep, name: str, target: str, end
     must_trigger(user, f"deploy_{target}")
     text = (await request.form()).get("input")
     body = text if isinstance(text, str) else ""
-    asked = await ask(f"Trying {TARGETS[target]}", live.try_it, record, body, seconds=_TRY_SECONDS)
+    conn_id = await _connection(request, record)
+    asked = await ask(f"Trying {TARGETS[target]}", live.try_it, record, conn_id, body, seconds=_TRY_SECONDS)
     return page(request, "answer.html", {"answer": asked.value, "error": asked.error})
+
+
+async def _connection(request: Request, record: DeploymentRecord) -> str:
+    """Return the target's connection: the one that the run which deployed was told, where Airflow still knows it."""
+    dag_id, _, run_id = record.run.partition("/")
+    if dag_id == f"deploy_{record.target}":  # a record is a tag, which others can write
+        plan = await airflow_of(request).xcom(dag_id, run_id, "resolve", "return_value")
+        if isinstance(plan, dict) and plan.get("conn_id"):
+            return str(plan["conn_id"])
+    return live.CONNECTIONS[record.target]
 
 
 async def _endpoint(

@@ -130,7 +130,12 @@ with DAG(
     )
     lock = SageMakerLockOperator(task_id="lock", plan=resolve.output)
     plan = SageMakerPlanOperator(task_id="plan", plan=resolve.output)
-    image = EnsureImageOperator(task_id="image", plan=plan.output, image=XComArg(plan, key="image"), registry="ecr")
+    image = EnsureImageOperator(
+        task_id="image",
+        plan=plan.output,
+        image=XComArg(plan, key="image"),
+        registry="ecr:{{ ti.xcom_pull(task_ids='plan')['place']['region'] }}",
+    )
     data = SageMakerModelDataOperator(task_id="model_data", plan=plan.output)
     model = SageMakerModelOperator(task_id="model", plan=plan.output, image=image.output, data=data.output)
     config = SageMakerConfigOperator(task_id="config", plan=plan.output)

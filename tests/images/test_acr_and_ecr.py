@@ -80,6 +80,8 @@ def test_ecr_gives_a_token_and_a_repository_whose_tags_stay(
         assert made["imageTagMutability"] == "IMMUTABLE"
         assert made["imageScanningConfiguration"] == {"scanOnPush": True}
         assert pushed["repository"] == made["repositoryUri"]
+        elsewhere = ensure_in_registry(made_of, "ecr:eu-west-1", DockerEngineHook())
+        assert elsewhere["built"], "a registry is a region's"
         registry = EcrRegistryHook()
         registry.prepare(made_of.repository)
         assert registry.login.password not in caplog.text

@@ -25,16 +25,18 @@ class EcrRegistryHook:
     https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
 
     :param aws_conn_id: the AWS connection; the variable `mlops.region` goes before its own region.
+    :param region: goes before both.
     """
 
-    def __init__(self, aws_conn_id: str = "aws_default") -> None:
+    def __init__(self, aws_conn_id: str = "aws_default", region: str | None = None) -> None:
         self.aws_conn_id = aws_conn_id
+        self.region = region
 
     @cached_property
     def _client(self) -> Any:
         from airflow.providers.amazon.aws.hooks.ecr import EcrHook
 
-        region = Variable.get("mlops.region", default=None)
+        region = self.region or Variable.get("mlops.region", default=None)
         hook: Any = EcrHook(aws_conn_id=self.aws_conn_id, region_name=region or None)
         with _errors("sign in to ECR"):
             return hook.conn

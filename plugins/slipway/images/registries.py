@@ -8,11 +8,12 @@ __all__ = ["client_of", "open_registry"]
 
 
 def open_registry(name: str) -> ImageRegistry:
-    """Return the registry `ecr`, `acr`, or that of a docker connection."""
-    if name == "ecr":
+    """Return the registry `ecr` (or `ecr:<region>`), `acr`, or that of a docker connection."""
+    kind, _, region = name.partition(":")
+    if kind == "ecr":
         from slipway.hooks.ecr import EcrRegistryHook
 
-        return EcrRegistryHook()
+        return EcrRegistryHook(region=region or None)
     if name == "acr":
         from slipway.hooks.acr import AcrRegistryHook
 
@@ -27,5 +28,7 @@ def client_of(registry: ImageRegistry, name: str) -> RegistryClient:
 
     :param name: the registry's name, for the errors.
     """
-    source = {"ecr": "the AWS connection", "acr": "the Azure connection"}.get(name, f"connection '{name}'")
+    source = {"ecr": "the AWS connection", "acr": "the Azure connection"}.get(
+        name.partition(":")[0], f"connection '{name}'"
+    )
     return RegistryClient(registry.url, registry.login, source)

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class OwnEngine:
     """One `dockerd`, on a bridge of its own, that leaves the machine's packet filter alone."""
 
     folder: Path
+    sockets: str
     bridge: str
     port: int
     pems: dict[str, str] = field(default_factory=dict)
@@ -36,7 +38,7 @@ class OwnEngine:
         """Start it, and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec",
+                ["dockerd", "--data-root", self.folder / "data", "--exec-root", self.sockets,
                  "--pidfile", self.folder / "pid", "--host", f"tcp://127.0.0.1:{self.port}", "--tlsverify",
                  "--tlscacert", self.pems["ca_cert"], "--tlscert", self.folder / "server.pem",
                  "--tlskey", self.folder / "server.key", "--bridge", self.bridge, "--iptables=false",
@@ -82,7 +84,8 @@ class OwnEngine:
 def own_engine(folder: Path) -> Iterator[OwnEngine]:
     """Run an engine with its files below `folder`; needs root."""
     (port,) = pick_free(1)
-    engine = OwnEngine(folder, f"slw{secrets.token_hex(4)}", port)
+    # A socket's path has 107 characters at most, and a test's own folder is deep.
+    engine = OwnEngine(folder, tempfile.mkdtemp(prefix="slw-", dir="/tmp"), f"slw{secrets.token_hex(4)}", port)
     authority = trustme.CA()
     server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("client")
     for name, pem in {
@@ -109,6 +112,7 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
         # dockerd mounts its folder onto itself, and leaves that behind.
         subprocess.run(["umount", folder / "data"], capture_output=True, check=False)
         shutil.rmtree(folder / "data", ignore_errors=True)
+        shutil.rmtree(engine.sockets, ignore_errors=True)
 
 
 def _ip(*arguments: str) -> None:

@@ -130,7 +130,9 @@ class HostProcess:
         """Start it, on the ports it had before if it ran before."""
         options = {"port": _port(self.url), "admin_port": _port(self.admin_url)} | self.options
         flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("MODEL_HOST_")} | {
+        # MLflow leaves its server's address in the environment of a test that used its client.
+        foreign = ("MODEL_HOST_", "MLFLOW_TRACKING_")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
             "PYTHONPATH": str(REPO / "include" / "model_host"), "MODEL_HOST_ADMIN_TOKEN": TOKEN,
         } | self.environ  # fmt: skip
         self.home.mkdir(parents=True, exist_ok=True)

@@ -108,13 +108,15 @@ def test_a_failing_rollout_is_named_and_what_served_serves_on(
 def test_a_watch_that_breaks_off_and_an_api_that_fails_are_waited_out(
     cluster: FakeCluster, hook: KubernetesEndpointHook
 ) -> None:
-    one = workload("1")
+    one, two = workload("1"), workload("2")
     cluster.faults.dropped_watches = 1
-    cluster.faults.api = [ApiFault(status, times=1) for status in (429, 500, 503)]
     hook.put_workload(one)
-    cluster.faults.api = [ApiFault(500, method="GET", path="/pods", times=2)]
     assert "complete" in rollout(one)
     assert cluster.faults.dropped_watches == 0
+    cluster.faults.api = [ApiFault(status, times=1) for status in (429, 500, 503)]
+    hook.put_workload(two)
+    cluster.faults.api = [ApiFault(500, method="GET", path="/pods", times=2)]
+    assert "complete" in rollout(two)
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ __all__ = ["mlflow_url"]
 SAMPLE = {"dataframe_split": {"columns": ["a"], "data": [[1.0], [2.0]]}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sagemaker")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def environment(mlflow_url: str, home: Path) -> Iterator[dict[str, str]]:
     """Airflow's connections and Variables, for this process and those that it starts."""
     with Sandbox(Place(home / "aws", home / "environments", containers=False)) as sandbox:
@@ -42,7 +42,7 @@ def environment(mlflow_url: str, home: Path) -> Iterator[dict[str, str]]:
             yield values
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def versions(environment: dict[str, str], home: Path) -> dict[str, str]:
     """The versions of model `echo`: what each answers, and its number. `broken` does not load, `liar` answers wrong."""
     maker = ModelMaker(home / "models", compile_lock(home))

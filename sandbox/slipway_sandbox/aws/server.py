@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
@@ -68,6 +69,8 @@ class Sandbox:
         serving.end_leftovers(self._servers)
         if self._registry:
             self._registry.stop()
+        # moto keeps one world for the process: the next sandbox is to find it empty.
+        moto_api_backend.reset()
 
     @property
     def _servers(self) -> Path:

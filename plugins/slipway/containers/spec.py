@@ -79,6 +79,9 @@ def confined(endpoint: str) -> dict[str, Any]:
     """Return the host configuration that all containers of an endpoint share, as docker-py names it."""
     return {
         "binds": [f"{names.volume_name(endpoint)}:{names.HOME}"],
+        # A container's first process ignores SIGTERM until it handles it: one that is stopped while it starts would be
+        # waited for until it is killed.
+        "init": True,
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],

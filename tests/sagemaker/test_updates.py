@@ -53,6 +53,30 @@ def test_data_capture_and_autoscaling_survive_an_update_that_does_not_mention_th
     assert not any(account.resources(endpoint).values())
 
 
+def test_keys_networks_and_variables_reach_sagemaker(account: Account, versions: dict[str, str], endpoint: str) -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+    vpc = {"subnets": ["subnet-0a1b2c3d"], "security_groups": ["sg-0a1b2c3d"]}
+    run = deploy(
+        endpoint, version=versions["one"], kms=key, vpc=vpc, environment={"OMP_NUM_THREADS": "2"}, tags={"team": "risk"}
+    )
+    assert run.ok, run.error
+    config = account.sagemaker.describe_endpoint_config(
+        EndpointConfigName=account.describe(endpoint)["EndpointConfigName"]
+    )
+    assert config["KmsKeyId"] == key
+    model = account.sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
+    assert model["VpcConfig"] == {"Subnets": vpc["subnets"], "SecurityGroupIds": vpc["security_groups"]}
+    assert model["PrimaryContainer"]["Environment"]["OMP_NUM_THREADS"] == "2"
+    arn = account.describe(endpoint)["EndpointArn"]
+    tags = {tag["Key"]: tag["Value"] for tag in account.sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+    assert tags["team"] == "risk"
+    bucket, _, path = model["PrimaryContainer"]["ModelDataUrl"].removeprefix("s3://").partition("/")
+    assert account.s3.head_object(Bucket=bucket, Key=path)["SSEKMSKeyId"] == key
+    assert account.predict(endpoint) == ["one", "one"]
+    assert undeploy(endpoint, delete_data=True).ok
+    assert not any(account.resources(endpoint).values())
+
+
 def test_a_silent_roll_back_is_a_failure(account: Account, versions: dict[str, str], endpoint: str) -> None:
     assert deploy(endpoint, version=versions["one"]).ok
     account.administer("settings", {"outcomes": {endpoint: {"outcome": "silent_rollback"}}})

@@ -70,7 +70,8 @@ def _from_zip_to_endpoint(actions: Actions, prefix: str) -> dict[str, Any]:
     imported = actions.run("import_bundle", {"bundle_uri": _BUNDLE.as_uri(), "name": NAME}, run_id)
     digest = airflow.xcom(imported, "store")["digest"]
     console.done(f"the bundle store has {NAME} as {digest[:12]}…")
-    registered = actions.run("register_model", {"name": NAME, "bundle": digest}, run_id)
+    # As champion: the sample score workflows score with that.
+    registered = actions.run("register_model", {"name": NAME, "bundle": digest, "alias": "champion"}, run_id)
     version = airflow.xcom(registered, "register")
     console.done(f"MLflow has it as {version['model']} version {version['version']}")
     deployed = actions.run("deploy_mlflow", {"model": version["model"], "version": version["version"]}, run_id)
@@ -112,6 +113,7 @@ def _show(stack: Stack, published: dict[str, Any], console: Console) -> None:
     console.line("─" * 64)
     console.line()
     console.line(f"Airflow    {stack.url('airflow')}   login {LOGIN}, password {keys(stack).password}")
+    console.line(f"Models     {stack.url('airflow')}/plugin/models   all of it by clicks")
     console.line(f"MLflow     {stack.url('mlflow')}")
     console.line(f"Logs       {_short(stack.logs)}")
     console.line("\nThe stack stays up: `make status` tells how it is, `make stop` ends it.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -20,6 +22,7 @@ from slipway_spark.direct import Direct
 from slipway_spark.errors import JobError, WrongInput
 from slipway_spark.job import run
 from slipway_spark.plan import Plan
+from tests.spark.connect import connect_server
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.requires("java")
 
 Make = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 ROWS = 3000
 UTC_TIME = pa.timestamp("us", "UTC")
 PICKY = """
@@ -214,3 +218,19 @@ def test_a_full_disk_fails_in_one_sentence_and_a_rerun_with_room_succeeds(
     assert not list((small_disk / "out").rglob("*.parquet")), "the room that it took is given back"
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert run(spark, made)["counts"]["written"] == 200_000
+
+
+def test_a_spark_connect_server_takes_the_short_way_too(plan: Make, model: Make, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": np.arange(8000.0)}), tmp_path / "in.parquet", row_group_size=1000)
+    with connect_server() as connection:
+        remote = f"sc://{connection['host']}:{connection['port']}"
+        plan(tmp_path / "in.parquet", model(DOUBLE, {"x": "double"}, {"twice": "double"}), remote=remote)
+        command = [sys.executable, str(ROOT / "include/spark/slipway_spark/__main__.py")]
+        command += ["--plan", str(tmp_path / "plan.json"), "--result", str(tmp_path / "result.json")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "read and write the parquet" in done.stdout
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["counts"]["written"] == 8000
+    written = pq.read_table(result["outputs"][0]["path"])["twice"].to_pylist()
+    assert sorted(written) == [2.0 * n for n in range(8000)]

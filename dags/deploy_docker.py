@@ -21,7 +21,7 @@ with DAG(
         "version": lifecycle.version_param(),
         "alias": lifecycle.alias_param(),
         "endpoint": lifecycle.endpoint_param(),
-        "docker_conn_id": lifecycle.engine_param(),
+        **lifecycle.image_params(),
         "port": Param(
             None,
             title="Port",
@@ -63,6 +63,8 @@ with DAG(
         plan=resolve.output,
         image=dag.param("image"),
         registry=dag.param("registry"),
+        base_image=dag.param("base_image"),
+        platform=dag.param("platform"),
         docker_conn_id=dag.param("docker_conn_id"),
         include_model=True,
     )

@@ -72,6 +72,10 @@ class DockerEndpointHook:
         host = self._publishing["public_host"]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
+    def address(self, endpoint: str) -> tuple[str, dict[str, str]]:
+        """Return where an endpoint is reached, and the headers to send there: none."""
+        return self.url(endpoint), {}
+
     def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
         """Send a body to an endpoint's `/invocations` and return the predictions.
 

@@ -7,6 +7,7 @@ six kinds, so it is written once over the client's own `call_api`, which brings 
 from __future__ import annotations
 
 import json
+import re
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ KINDS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
 }
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -41,6 +43,11 @@ class KubernetesApi:
     """
 
     def __init__(self, conn_id: str, namespace: str | None = None) -> None:
+        if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+            raise UserError(
+                f"Namespace {namespace[:80]!r} is not one: use 1 to 63 lower-case letters, digits or '-', such as "
+                "'models'."
+            )
         self.conn_id = conn_id
         self._namespace = namespace
 

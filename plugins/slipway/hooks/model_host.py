@@ -117,13 +117,10 @@ class ModelHostHook(RestHook):
         """Return where an administrator reads an endpoint's token."""
         return f"{base_url(self.connection)}/v1/endpoints/{endpoint}/token"
 
-    def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
-        """Send a body to an endpoint's `/invocations` and return the predictions.
+    def address(self, endpoint: str, deployment: str | None = None) -> tuple[str, dict[str, str]]:
+        """Return where an endpoint, or one of its deployments, is reached from here, and the headers to send there.
 
-        :param payload: one of MLflow's JSON bodies.
-        :param deployment: ask this deployment rather than the live one.
-        :raises UserError: if the endpoint does not exist, or its scoring server refuses the input.
-        :raises Unavailable: if it does not answer.
+        :raises NotFound: if it does not exist.
         """
         known = self.call("GET", f"/v1/endpoints/{endpoint}")
         # Published addresses are for those outside; from inside a container network another one may lead there.
@@ -134,4 +131,15 @@ class ModelHostHook(RestHook):
         asked = next((d for d in known["deployments"] if d["id"] == (deployment or known["live"])), known)
         if asked["auth"] == "token":
             headers["Authorization"] = f"Bearer {self.get_token(endpoint)}"
+        return url, headers
+
+    def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
+        """Send a body to an endpoint's `/invocations` and return the predictions.
+
+        :param payload: one of MLflow's JSON bodies.
+        :param deployment: ask this deployment rather than the live one.
+        :raises UserError: if the endpoint does not exist, or its scoring server refuses the input.
+        :raises Unavailable: if it does not answer.
+        """
+        url, headers = self.address(endpoint, deployment)
         return post_invocation(endpoint, url, payload, headers, log="the scoring server's log on the model host")

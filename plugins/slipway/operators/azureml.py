@@ -91,6 +91,7 @@ class AzureMLDeployOperator(AzureMLOperator):
         path, own_path = endpoint_path(plan["endpoint"]), endpoint_path(plan["endpoint"], plan["deployment"])
         self.wait(hook, path, deadline)
         endpoint = hook.endpoint(plan["endpoint"])
+        ownership.check(endpoint, plan)
         if endpoint is None or state_of(endpoint) in {"Failed", "Canceled"}:
             endpoint = self._create_endpoint(hook, path, deadline)
         ownership.check(endpoint, plan)

@@ -13,9 +13,11 @@ from slipway import settings
 from slipway.containers.spec import ServerSpec, parse_cpus, parse_env, parse_memory
 from slipway.errors import SlipwayError, UserError
 from slipway.hooks.docker import DockerEndpointHook
+from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.endpoints import check_owner
+from slipway.registry import Registry
 from slipway.triggers.docker import DockerDeploymentTrigger
 
 __all__ = ["DockerDeployOperator", "DockerRetireOperator"]
@@ -137,6 +139,9 @@ def discard(hook: DockerEndpointHook, plan: dict[str, Any]) -> None:
         served = hook.served(endpoint)
         if served is None or served.live == deployment:
             return
+        record = Registry(MlflowHook()).find_deployment(plan["model"], plan["target"], endpoint)
+        if record and record.deployment == deployment:
+            return  # published earlier, and its front door is only away for a moment
         if served.live is None and served.deployments <= {deployment}:
             hook.delete_endpoint(endpoint)
         else:

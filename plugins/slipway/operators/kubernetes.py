@@ -159,9 +159,13 @@ class KubernetesRestoreOperator(RestoreOperator):
     def run(self, context: Context) -> str:
         """Return what was done, in words."""
         done = super().run(context)
-        hook = KubernetesEndpointHook(self.plan["conn_id"])
-        for name in hook.retire(self.plan["endpoint"]):
-            self.log.info("Deployment %s served before, and is removed.", name)
+        plan = self.plan
+        registry = Registry(MlflowHook(self.mlflow_conn_id))
+        record = registry.find_deployment(plan["model"], plan["target"], plan["endpoint"])
+        # Where another run is between its switch and its record, what served before is what it falls back to.
+        if record and record.deployment == plan["deployment"]:
+            for name in KubernetesEndpointHook(plan["conn_id"]).retire(plan["endpoint"]):
+                self.log.info("Deployment %s served before, and is removed.", name)
         return done
 
 

@@ -218,6 +218,8 @@ class SageMakerRestoreOperator(_EndpointStep):
             if before:
                 kept = not plan["options"]["instance_count"]
                 hook.update_endpoint(back_request(endpoint, before, retain_count=kept))
+            elif plan["action"] == "none":
+                return f"Endpoint '{endpoint}' served this before the run began, and is left as it is."
             else:
                 self.scaling.remove(endpoint)
                 hook.delete_endpoint(endpoint)

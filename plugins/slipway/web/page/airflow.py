@@ -162,16 +162,22 @@ class Airflow(CoreApi):
         """
         query = {"run_id_prefix_pattern": f"{subject}-", "limit": 1, "order_by": "-id"}
         found = await self._call("GET", f"/dags/{quote(dag_id, safe='')}/dagRuns", params=query)
-        run_id = f"{subject}-{int(found['total_entries'] or 0) + 1}"
-        try:
-            await self.trigger(dag_id, run_id, conf)
-        except AirflowRefusal as e:
-            if e.status == 409:
-                raise AirflowRefusal(
-                    409, f"Somebody else has started this action for '{subject}' just now: see its run below."
-                ) from None
-            raise
-        return run_id
+        number = int(found["total_entries"] or 0) + 1
+        while True:
+            run_id = f"{subject}-{number}"
+            try:
+                await self.trigger(dag_id, run_id, conf)
+            except AirflowRefusal as e:
+                if e.status != 409:
+                    raise
+                taken = await self.one(dag_id, run_id)
+                if taken is None or taken.active:
+                    raise AirflowRefusal(
+                        409, f"Somebody else has started this action for '{subject}' just now: see its run below."
+                    ) from None
+                number += 1  # runs before it were deleted, so that there are more numbers than runs
+            else:
+                return run_id
 
     async def _runs(self, dag_ids: list[str], states: list[str] | None = None) -> list[Run]:
         body: dict[str, Any] = {"dag_ids": dag_ids, "page_limit": _RECENT, "order_by": "-run_after"}

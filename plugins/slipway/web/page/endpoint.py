@@ -25,8 +25,9 @@ CONNECTIONS = {
     "sagemaker": "aws_default",
     "azureml": "azureml_default",
 }
-# Targets whose endpoints are our scoring server's own routes, with no cloud's gateway before them.
-_OWN_ROUTES = frozenset({"mlflow", "docker", "kubernetes"})
+# Targets that say themselves where the scoring server's own routes are reached from here. A record's address is never
+# asked: records are tags, which others can write, and a token must not go wherever one of them says.
+_OWN_ROUTES = frozenset({"mlflow", "docker"})
 _NO_SCORING = ("/ping", "/health", "/version", "/metrics", "/openapi.json", "/docs", "/v2/health", "/live", "/ready")
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -75,30 +76,33 @@ def health(record: DeploymentRecord, conn_id: str) -> Health:
         return Health("ill", "No deployment serves yet.")
     if served.live != record.deployment:
         return Health("ill", f"Deployment {served.live} serves, and not the recorded {record.deployment}.")
-    return _ping(record) if record.target in _OWN_ROUTES else Health("well", "In service.")
+    return _ping(record, conn_id) if record.target in _OWN_ROUTES else Health("well", "In service.")
 
 
-def _ping(record: DeploymentRecord) -> Health:
+def _ping(record: DeploymentRecord, conn_id: str) -> Health:
+    url, headers = _address(record, conn_id)
     began = time.perf_counter()
     try:
-        response = httpx.get(f"{record.url}/ping", headers=_headers(record), timeout=_SECONDS)
+        response = httpx.get(f"{url}/ping", headers=headers, timeout=_SECONDS)
     except (httpx.TransportError, httpx.InvalidURL) as e:
-        return Health("ill", f"It does not answer at {record.url} ({type(e).__name__}).")
+        return Health("ill", f"It does not answer at {url} ({type(e).__name__}).")
     if not response.is_success:
         return Health("ill", f"It answers HTTP {response.status_code} to a health check.")
     return Health("well", "In service.", (time.perf_counter() - began) * 1000)
 
 
-def figures(record: DeploymentRecord) -> Figures:
+def figures(record: DeploymentRecord, conn_id: str) -> Figures:
     """Read the scoring server's metrics.
 
+    :param conn_id: the target's connection.
     :raises UserError: if the target gives none.
     :raises Unavailable: if they cannot be read now.
     """
     if record.target not in _OWN_ROUTES:
         raise UserError("This target gives no live figures here: see its own console.")
+    url, headers = _address(record, conn_id)
     try:
-        with httpx.stream("GET", f"{record.url}/metrics", headers=_headers(record), timeout=_SECONDS) as response:
+        with httpx.stream("GET", f"{url}/metrics", headers=headers, timeout=_SECONDS) as response:
             response.raise_for_status()
             text = b""
             for chunk in response.iter_bytes():
@@ -165,9 +169,12 @@ def sample_text(payload: dict[str, Any] | None) -> str:
     return f'{{"dataframe_split": {{\n  "columns": {columns},\n  "data": [\n{rows}\n  ]\n}}}}'
 
 
-def _headers(record: DeploymentRecord) -> dict[str, str]:
-    if record.target == "mlflow" and record.auth == "token":
+def _address(record: DeploymentRecord, conn_id: str) -> tuple[str, dict[str, str]]:
+    """Return where the target says that an endpoint is, and the headers to send there."""
+    if record.target == "mlflow":
         from slipway.hooks.model_host import ModelHostHook
 
-        return {"Authorization": f"Bearer {ModelHostHook(CONNECTIONS['mlflow']).get_token(record.endpoint)}"}
-    return {}
+        return ModelHostHook(conn_id).address(record.endpoint)
+    from slipway.hooks.docker import DockerEndpointHook
+
+    return DockerEndpointHook(conn_id).address(record.endpoint)

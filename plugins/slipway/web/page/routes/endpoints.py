@@ -64,7 +64,7 @@ async def show_health(request: Request, user: GetUserDep, name: str, target: str
 async def get_figures(request: Request, user: GetUserDep, name: str, target: str, endpoint: str) -> Response:
     """Return what the scoring server has counted, as JSON for the chart."""
     _, record = await _endpoint(request, user, name, target, endpoint)
-    asked = await ask(TARGETS[target], live.figures, record)
+    asked = await ask(TARGETS[target], live.figures, record, await _connection(request, record))
     if asked.value is None:
         return JSONResponse({"error": asked.error}, 503)
     return JSONResponse(asdict(asked.value))

@@ -68,7 +68,11 @@ async def start_import(request: Request, user: GetUserDep) -> Response:
     if errors:
         return page(request, "form_check.html", {"errors": errors, "effects": [], "params": params}, status=422)
     stem = str(conf[_URI]).rstrip("/").rpartition("/")[2].removesuffix(".zip")
-    subject = conf.get("name") or "".join(c if c.isalnum() or c in "._-" else "-" for c in stem)[:63] or "bundle"
+    subject = (
+        conf.get("name")
+        or "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in stem)[:63]
+        or "bundle"
+    )
     run_id = await airflow.start(DAG, subject, conf)
     return Response(headers={"HX-Redirect": f"{root(request)}/runs/{DAG}/{run_id}"})
 

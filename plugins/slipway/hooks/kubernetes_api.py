@@ -7,7 +7,6 @@ six kinds, so it is written once over the client's own `call_api`, which brings 
 from __future__ import annotations
 
 import json
-import re
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.errors import NotFound, SlipwayError, UserError
 from slipway.hooks.kubernetes_errors import PASSING, translated, unreachable
 from slipway.kubernetes.manifests import MANAGER, Manifest
+from slipway.kubernetes.options import NAMESPACE
 
 if TYPE_CHECKING:
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
@@ -31,7 +31,6 @@ KINDS = {
     "Pod": "/api/v1/namespaces/{}/pods",
     "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
 }
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -43,7 +42,7 @@ class KubernetesApi:
     """
 
     def __init__(self, conn_id: str, namespace: str | None = None) -> None:
-        if namespace is not None and not _NAMESPACE.fullmatch(namespace):
+        if namespace is not None and not NAMESPACE.fullmatch(namespace):
             raise UserError(
                 f"Namespace {namespace[:80]!r} is not one: use 1 to 63 lower-case letters, digits or '-', such as "
                 "'models'."

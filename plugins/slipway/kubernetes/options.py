@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from slipway.errors import UserError
 
-__all__ = ["Autoscaling", "Ingress", "Options", "Resources", "parse"]
+__all__ = ["NAMESPACE", "Autoscaling", "Ingress", "Options", "Resources", "parse"]
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]|[KMGTPE]i)?")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_NAMESPACE = re.compile(_LABEL)
+NAMESPACE = re.compile(_LABEL)
 _MAX_REPLICAS = 1000
 
 
@@ -89,7 +89,7 @@ class Options(_Choice):
     @field_validator("namespace")
     @classmethod
     def _is_namespace(cls, value: str | None) -> str | None:
-        if value is not None and not _NAMESPACE.fullmatch(value):
+        if value is not None and not NAMESPACE.fullmatch(value):
             raise ValueError(f"must be a namespace's name such as 'models', not {value!r}")
         return value
 

@@ -94,7 +94,8 @@ def test_a_model_goes_all_its_way_by_clicks(browser: Browser, stack: RunningStac
         ann.frame.get_by_role("button", name="Send").click()
         expect(ann.frame.locator("#prediction")).to_contain_text('"yes"')
         ann.frame.get_by_role("button", name="Copy the curl sample").click()
-        curl = ann.page.evaluate("navigator.clipboard.readText()")
+        # The browser writes its clipboard a moment after the click.
+        curl = ann.page.wait_for_function("() => navigator.clipboard.readText()").json_value()
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
         assert json.loads(answer)["predictions"] == ["yes", "yes"]
         ann.frame.get_by_role("button", name="Send").click()

@@ -74,6 +74,11 @@ def with_model(models: ModelMaker, model: Model) -> Ingredients:
     )
 
 
+def forget(engine: DockerEngineHook, image: str) -> None:
+    """Remove an image that no other run will ask for; the engine keeps what makes the next one fast."""
+    engine.client.remove_image(image, force=True, noprune=True)
+
+
 def saved(engine: DockerEngineHook, image: str) -> list[bytes]:
     """All that is in an image: its configuration, its manifest and each layer's tar, which some engines compress."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(engine.client.get_image(image)))) as archive:

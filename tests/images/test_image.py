@@ -19,7 +19,7 @@ from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.images.ensure import ensure_in_engine
 from slipway.kubernetes import manifests
 from slipway.kubernetes.options import parse
-from tests.images.conftest import with_model
+from tests.images.conftest import forget, with_model
 from tests.model_host.hosts import ModelMaker
 
 pytestmark = pytest.mark.requires("docker")
@@ -34,9 +34,11 @@ def engine() -> DockerEngineHook:
 
 
 @pytest.fixture(scope="module")
-def image(models: ModelMaker, engine: DockerEngineHook) -> str:
+def image(models: ModelMaker, engine: DockerEngineHook) -> Iterator[str]:
     """The image with model version 1 inside."""
-    return str(ensure_in_engine(with_model(models, models.make("1")), engine)["image"])
+    made = str(ensure_in_engine(with_model(models, models.make("1")), engine)["image"])
+    yield made
+    forget(engine, made)
 
 
 @pytest.fixture

@@ -70,6 +70,8 @@ def own_base(client: docker.APIClient) -> Iterator[str]:
                 raise SystemExit(f"The base cannot be made: {step['error']}")
         yield name
     finally:
+        for container in client.containers(all=True, filters={"label": label}):  # of a step that failed
+            client.remove_container(container["Id"], force=True)
         for image in client.images(all=True, filters={"label": label}):
             with contextlib.suppress(docker.errors.APIError):  # it went with one that was built on it
                 client.remove_image(image["Id"], force=True)

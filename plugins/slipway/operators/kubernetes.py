@@ -19,6 +19,7 @@ from slipway.kubernetes.rollout import assess
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
+from slipway.targets import SwitchingHook
 from slipway.triggers.kubernetes import KubernetesRolloutTrigger
 
 __all__ = ["KubernetesDeployOperator", "KubernetesRestoreOperator"]
@@ -90,11 +91,6 @@ class KubernetesDeployOperator(PlanOperator):
                 )
             return self._deployed(hook, found)
 
-    def on_kill(self) -> None:
-        """Leave nothing behind when the task is cleared or marked while it runs."""
-        if isinstance(self.plan, dict):
-            self._discard(KubernetesEndpointHook(self.plan["conn_id"]))
-
     def _workload(self) -> Workload:
         plan = self.plan
         return Workload(
@@ -156,17 +152,13 @@ class KubernetesRestoreOperator(RestoreOperator):
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def run(self, context: Context) -> str:
+    def published(self, context: Context, hook: SwitchingHook) -> str:
         """Return what was done, in words."""
-        done = super().run(context)
-        plan = self.plan
-        registry = Registry(MlflowHook(self.mlflow_conn_id))
-        record = registry.find_deployment(plan["model"], plan["target"], plan["endpoint"])
         # Where another run is between its switch and its record, what served before is what it falls back to.
-        if record and record.deployment == plan["deployment"]:
-            for name in KubernetesEndpointHook(plan["conn_id"]).retire(plan["endpoint"]):
+        if isinstance(hook, KubernetesEndpointHook):
+            for name in hook.retire(self.plan["endpoint"]):
                 self.log.info("Deployment %s served before, and is removed.", name)
-        return done
+        return super().published(context, hook)
 
 
 def _place(hook: KubernetesEndpointHook) -> str:

@@ -24,7 +24,7 @@ _SHORT_WAIT_SECONDS = 8.0
 class ModelHostDeployOperator(PlanOperator):
     """Start a deployment beside what the endpoint serves, and wait until it is ready.
 
-    Returns `url`, `environment`, `auth` and `token_url`.
+    Returns `deployment`, `url`, `environment`, `auth` and `token_url`.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
@@ -65,11 +65,6 @@ class ModelHostDeployOperator(PlanOperator):
                 raise UserError(event["error"])
             return self._ready(hook, event["deployment"])
 
-    def on_kill(self) -> None:
-        """Leave nothing behind when the task is cleared or marked while it runs."""
-        if isinstance(self.plan, dict):
-            discard(ModelHostHook(self.plan["conn_id"]), self.plan)
-
     def _ready(self, hook: ModelHostHook, deployment: dict[str, Any]) -> dict[str, Any]:
         if deployment["state"] == "failed":
             for line in deployment.get("log_tail") or []:
@@ -78,6 +73,7 @@ class ModelHostDeployOperator(PlanOperator):
             raise (Unavailable if deployment["passing"] else UserError)(str(deployment["error"]))
         auth = deployment["auth"]
         return {
+            "deployment": self.plan["deployment"],
             "url": deployment["url"],
             "environment": self.plan["spec"]["lock_digest"],
             "auth": auth,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from slipway.hooks.kubernetes_errors import PASSING, translated, unreachable
-from slipway.kubernetes.manifests import CONTAINER, LABEL_DEPLOYMENT, selector
+from slipway.kubernetes.manifests import CONTAINER, selector
 from slipway.kubernetes.rollout import Rollout, assess, named_failure
 from slipway.naming import kubernetes_name
 
@@ -55,20 +55,6 @@ class KubernetesRolloutTrigger(BaseTrigger):
         """Return what the triggerer makes the trigger from."""
         names = ("conn_id", "namespace", "endpoint", "deployment", "deadline", "patience")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
-
-    async def on_kill(self) -> None:
-        """Leave nothing behind when somebody clears the deferred task or marks its state; what is live stays."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-        from kubernetes_asyncio.client import AppsV1Api, CoreV1Api
-
-        async with AsyncKubernetesHook(conn_id=self.conn_id).get_conn() as client:
-            chosen = f"metadata.name={self.endpoint}"
-            services = await CoreV1Api(client).list_namespaced_service(self.namespace, field_selector=chosen)
-            if any((s.spec.selector or {}).get(LABEL_DEPLOYMENT) == self.deployment for s in services.items):
-                return
-            await AppsV1Api(client).delete_collection_namespaced_deployment(
-                self.namespace, label_selector=self._selector, propagation_policy="Background"
-            )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""

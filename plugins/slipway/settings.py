@@ -145,14 +145,14 @@ def kubernetes_unschedulable_seconds() -> int:
     return _number("kubernetes_unschedulable_seconds", 180)
 
 
-def kill_seconds() -> float:
+def kill_seconds() -> int:
     """Longest time from a task's end in Airflow's database until its process is gone, in seconds.
 
-    The worker asks at its next heartbeat but one at the latest, and kills what has not ended five seconds later.
+    A worker asks at its next heartbeat but one at the latest, and kills what has not ended five seconds later.
     """
     from airflow.sdk.configuration import conf
 
-    return 2.0 * int(conf.getint("workers", "min_heartbeat_interval")) + 6.0
+    return _number("kill_seconds", 2 * int(conf.getint("workers", "min_heartbeat_interval", fallback=5)) + 6)
 
 
 def masked_dirs() -> list[Path]:

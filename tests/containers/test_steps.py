@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 from urllib.parse import quote
 
 import httpx
@@ -18,8 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
-from slipway.operators.docker import DockerDeployOperator, DockerRetireOperator
-from slipway.operators.endpoints import RestoreOperator, SwitchOperator, UndeployOperator
+from slipway.operators.docker import DockerDeployOperator, DockerRestoreOperator, DockerRetireOperator
+from slipway.operators.endpoints import SwitchOperator, UndeployOperator
 from slipway.operators.images import BuildImageOperator, EnsureImageOperator
 from slipway.operators.publish import ForgetOperator, PublishOperator
 from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionOperator
@@ -67,7 +66,7 @@ class Steps:
         self.run(SwitchOperator, plan)
         published: dict[str, Any] = self.run(PublishOperator, plan, deployed=deployed)
         self.run(DockerRetireOperator, plan)
-        assert "published: nothing to undo" in self.run(RestoreOperator, plan)
+        assert "published: nothing to undo" in self.run(DockerRestoreOperator, plan)
         return published
 
 
@@ -79,7 +78,10 @@ def steps(mlflow_hook: MlflowHook, models: ModelMaker) -> Iterator[Steps]:
     for answer in ("1", "2"):
         register(mlflow_hook, models, name, answer)
     context = {
-        "ti": mock.Mock(),
+        "ti": SimpleNamespace(
+            xcom_push=lambda key, value: None,
+            get_task_states=lambda dag_id, run_ids: {"test": {"retire": "skipped"}},
+        ),
         "dag": SimpleNamespace(dag_id="deploy_docker"),
         "run_id": "test",
         "outlet_events": defaultdict(SimpleNamespace),
@@ -118,7 +120,7 @@ def test_deploy_again_replace_restore_and_undeploy(steps: Steps, mlflow_hook: Ml
     steps.candidate(plan)
     steps.run(SwitchOperator, plan)
     assert httpx.post(f"{first['url']}/invocations", json=ROWS).json() == {"predictions": ["2"]}
-    assert f"serves {first['deployment']}" in steps.run(RestoreOperator, plan)
+    assert f"serves {first['deployment']}" in steps.run(DockerRestoreOperator, plan)
     assert httpx.post(f"{first['url']}/invocations", json=ROWS).json() == {"predictions": ["1"]}
 
     second = steps.deploy("2")

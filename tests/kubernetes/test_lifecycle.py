@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import multiprocessing
 import os
@@ -19,7 +18,7 @@ from slipway.hooks.kubernetes_api import KubernetesApi
 from slipway.kubernetes.manifests import endpoint_labels
 from slipway.targets import Served
 from slipway_sandbox.kubernetes import ApiFault, FakeCluster
-from tests.kubernetes.steps import BODY, PLACE, go_live, rollout, trigger_of, workload
+from tests.kubernetes.steps import BODY, PLACE, go_live, rollout, workload
 
 SINGLE = {"min_replicas": 1, "max_replicas": 2}
 SCALING = {"min_replicas": 2, "max_replicas": 4}
@@ -209,16 +208,6 @@ def test_pods_that_the_autoscaler_added_stay_at_a_redeploy(hook: KubernetesEndpo
     hook.api.hook.apps_v1_client.patch_namespaced_deployment_scale(one.name, "models", {"spec": {"replicas": 3}})
     hook.put_workload(one)
     assert rollout(one)["complete"].startswith("3 of 3")
-
-
-def test_a_wait_that_is_killed_removes_its_deployment_but_not_a_live_one(hook: KubernetesEndpointHook) -> None:
-    one, two = workload("1"), workload("2")
-    go_live(hook, one)
-    hook.put_workload(two)
-    for made in (one, two):
-        asyncio.run(trigger_of(made).on_kill())
-    assert hook.served("churn") == Served("churn", "churn", one.deployment, None, frozenset({one.deployment}))
-    asyncio.run(trigger_of(two).on_kill())
 
 
 def test_a_missing_namespace_deployment_or_connection_is_named(

@@ -144,7 +144,8 @@ class SageMakerPlanOperator(PlanOperator):
 class SageMakerModelDataOperator(PlanOperator):
     """Have the model's files in S3 as `model.tar.gz`.
 
-    Returns `data`, its URI, and `model`, whether the SageMaker model is there already.
+    Returns `data`, its URI, `uploaded`, whether this task brought it there, and `model`, whether the SageMaker model is
+    there already.
 
     :param plan: what `SageMakerPlanOperator` returned.
     """
@@ -160,12 +161,12 @@ class SageMakerModelDataOperator(PlanOperator):
         known = model["PrimaryContainer"]["ModelDataUrl"] if model else None
         data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
         if known and data.exists(known):
-            return {"data": known, "model": True}
+            return {"data": known, "uploaded": False, "model": True}
         version = Registry(MlflowHook(self.mlflow_conn_id)).resolve(plan["model"], plan["version"])
         with tempfile.TemporaryDirectory(prefix="slipway-sagemaker-") as folder:
             files = download_model(version, Path(folder), self.mlflow_conn_id)
-            stored = data.store(files, uri=known, kms=plan["options"]["kms"])
-        return {"data": stored, "model": model is not None}
+            stored, uploaded = data.store(files, uri=known, kms=plan["options"]["kms"])
+        return {"data": stored, "uploaded": uploaded, "model": model is not None}
 
 
 class SageMakerModelOperator(PlanOperator):

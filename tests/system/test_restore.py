@@ -100,4 +100,4 @@ def test_the_wait_in_the_triggerer_ends_with_the_deployment(versions: list[str])
     assert "is removed again" in restore(plan)
     assert deployments(plan) is None
     (event,) = asyncio.run(wait())
-    assert "error" in event, "a deployment that is gone is not waited for"
+    assert "gone" in event, "a deployment that is gone is not waited for"

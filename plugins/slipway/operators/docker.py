@@ -11,7 +11,7 @@ from airflow.sdk.definitions.context import Context
 
 from slipway import settings
 from slipway.containers.spec import ServerSpec, parse_cpus, parse_env, parse_memory
-from slipway.errors import SlipwayError, UserError
+from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
@@ -88,9 +88,13 @@ class DockerDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the deployment failed or was not ready in time.
+        :raises Unavailable: if it was removed meanwhile.
         """
         with one_sentence(context):
             hook = DockerEndpointHook(self.plan["conn_id"])
+            if "gone" in event:
+                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                raise Unavailable(event["error"])
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk.definitions.context import Context
 
 from slipway import settings
-from slipway.errors import UserError
+from slipway.errors import Unavailable, UserError
 from slipway.hooks.kubernetes import KubernetesEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.kubernetes.manifests import CONTAINER, Manifest, Workload, options_of
@@ -74,10 +74,14 @@ class KubernetesDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the rollout failed; what served before serves on, and the new pods are removed.
+        :raises Unavailable: if the Deployment was removed meanwhile.
         """
         with one_sentence(context):
             hook = KubernetesEndpointHook(self.plan["conn_id"])
             if "error" in event:
+                if event.get("gone"):
+                    # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                    raise Unavailable(event["error"])
                 for line in event["log"]:
                     self.log.error("pod: %s", line)
                 self._discard(hook)
@@ -85,7 +89,7 @@ class KubernetesDeployOperator(PlanOperator):
             self.log.info("%s.", event["complete"])
             found = hook.deployment(self.plan["endpoint"], self.plan["deployment"])
             if found is None:
-                raise UserError(
+                raise Unavailable(
                     f"Deployment {self.plan['deployment']} of endpoint '{self.plan['endpoint']}' was removed while it "
                     "was waited for: deploy again."
                 )

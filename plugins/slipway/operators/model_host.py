@@ -57,9 +57,13 @@ class ModelHostDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the deployment failed or was not ready in time.
+        :raises Unavailable: if it was removed meanwhile.
         """
         with one_sentence(context):
             hook = ModelHostHook(self.plan["conn_id"])
+            if "gone" in event:
+                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                raise Unavailable(event["error"])
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])

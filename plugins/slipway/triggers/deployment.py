@@ -6,6 +6,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from slipway.errors import NotFound, SlipwayError
+
 __all__ = ["DeploymentTrigger"]
 
 
@@ -32,6 +34,10 @@ class DeploymentTrigger(BaseTrigger):
         """Return what the triggerer makes the trigger from."""
         names = ("conn_id", "endpoint", "deployment", "deadline")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    def failed(self, error: SlipwayError) -> TriggerEvent:
+        """Return the event that it cannot be waited for; what was only removed can be made again."""
+        return TriggerEvent({"error": str(error), **({"gone": True} if isinstance(error, NotFound) else {})})
 
     def late(self, log: str) -> TriggerEvent:
         """Return the event that the deadline has passed.

@@ -21,7 +21,8 @@ _PAUSE_SECONDS = 2.0
 class DockerDeploymentTrigger(DeploymentTrigger):
     """Ask the engine until the deployment is ready.
 
-    The event is `{}`, or `{"error": sentence}` if the container ended or `deadline` passed.
+    The event is `{}`, or `{"error": sentence}` if the container ended or `deadline` passed, with `"gone": True` if
+    somebody removed it.
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -37,7 +38,7 @@ class DockerDeploymentTrigger(DeploymentTrigger):
                 # The engine starts its containers again after a restart: keep asking until the deadline.
                 self.log.warning("%s", e)
             except SlipwayError as e:
-                yield TriggerEvent({"error": str(e)})
+                yield self.failed(e)
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
         yield self.late("its container's log")

@@ -28,8 +28,8 @@ _LOG_LINES = 20
 class KubernetesRolloutTrigger(BaseTrigger):
     """Watch the pods of a deployment, and look at the whole at each of their changes.
 
-    The event is `{"complete": message}`, or `{"error": sentence, "log": [lines]}` if the rollout failed, somebody
-    removed the Deployment, or `deadline` passed. A watch that breaks off is begun again.
+    The event is `{"complete": message}`, or `{"error": sentence, "log": [lines]}` if the rollout failed or `deadline`
+    passed, with `"gone": True` if somebody removed the Deployment. A watch that breaks off is begun again.
 
     :param conn_id: Kubernetes connection.
     :param namespace: where the Deployment is.
@@ -77,7 +77,8 @@ class KubernetesRolloutTrigger(BaseTrigger):
             except Exception as e:  # noqa: BLE001  # two clients and the network; what is none of theirs is raised
                 failure = self._failure(e, what)
                 if failure is not None:
-                    yield TriggerEvent({"error": failure, "log": []})
+                    gone = {"gone": True} if getattr(e, "status", None) == 404 else {}
+                    yield TriggerEvent({"error": failure, "log": [], **gone})
                     return
                 await asyncio.sleep(_PAUSE_SECONDS)
         yield TriggerEvent(

@@ -21,7 +21,8 @@ _PAUSE_SECONDS = 2.0
 class ModelHostDeploymentTrigger(DeploymentTrigger):
     """Ask the model host, by long polls, until the deployment has left its pending states.
 
-    The event is `{"deployment": …}`, or `{"error": sentence}` if the host lost it or `deadline` passed.
+    The event is `{"deployment": …}`, or `{"error": sentence}` if the host refuses or `deadline` passed, with
+    `"gone": True` if the deployment is not there any more.
     """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -36,7 +37,7 @@ class ModelHostDeploymentTrigger(DeploymentTrigger):
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             except SlipwayError as e:
-                yield TriggerEvent({"error": str(e)})
+                yield self.failed(e)
                 return
             if found["state"] not in PENDING:
                 yield TriggerEvent({"deployment": found})

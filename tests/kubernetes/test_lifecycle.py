@@ -66,8 +66,9 @@ def test_a_switch_keeps_the_old_pods_until_they_are_retired(hook: KubernetesEndp
     assert hook.invoke("churn", BODY) == ["1", "1"]
     assert hook.api.find("Ingress", "churn")
     hook.set_live("churn", two.deployment)
-    assert hook.retire("churn") == [one.deployment]
-    assert hook.retire("churn") == []
+    assert hook.retire("churn", one.deployment) == [], "it is not the one that serves any more"
+    assert hook.retire("churn", two.deployment) == [one.deployment]
+    assert hook.retire("churn", two.deployment) == []
     assert hook.served("churn") == Served(
         "churn", model="churn", live=two.deployment, deployments=frozenset({two.deployment})
     )
@@ -250,7 +251,7 @@ def _life(kill_at: int) -> None:
     KubernetesApi._send = counted  # type: ignore[method-assign]
     hook, two = KubernetesEndpointHook(PLACE), workload("2", autoscaling=SINGLE)
     go_live(hook, two)
-    hook.retire("churn")
+    hook.retire("churn", two.deployment)
     hook.delete_endpoint("other")
 
 
@@ -272,7 +273,7 @@ def test_killed_before_any_request_and_run_again_the_end_is_the_same(
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         go_live(hook, two)
-        hook.retire("churn")
+        hook.retire("churn", two.deployment)
         assert hook.served("churn") == Served("churn", "churn", two.deployment, None, frozenset({two.deployment}))
         assert {name.partition("/")[0] for name in versions(hook)} == set(KINDS) - {"Ingress"}
         assert hook.invoke("churn", BODY) == ["2", "2"]

@@ -12,10 +12,10 @@ from slipway.azureml import names, ownership, traffic
 from slipway.errors import UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
 from slipway.operators.azureml_base import AzureMLOperator, run_of
-from slipway.operators.ending import task_states
+from slipway.operators.ending import published_and_left
 from slipway.operators.endpoints import RestoreOperator, check_owner, check_undeployable
 from slipway.operators.verify import manifest_of, verify_golden
-from slipway.targets import Served, SwitchingHook
+from slipway.targets import Served
 
 __all__ = ["AzureMLRestoreOperator", "AzureMLRetireOperator", "AzureMLShiftOperator", "AzureMLUndeployOperator"]
 
@@ -104,12 +104,13 @@ class AzureMLRestoreOperator(RestoreOperator):
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def published(self, context: Context, hook: SwitchingHook) -> str:
+    def published(self, context: Context) -> str:
         """Return what was done, in words."""
-        if task_states(context).get("retire") != "success" and isinstance(hook, AzureMLEndpointHook):
+        if published_and_left(context):
+            hook = AzureMLEndpointHook(self.plan["conn_id"])
             for name in hook.replaced(self.plan["endpoint"], self.plan["deployment"]):
                 hook.begin_delete(self.plan["endpoint"], name)
-        return super().published(context, hook)
+        return super().published(context)
 
     def owns(self, context: Context, served: Served) -> bool:
         """Whether nothing is there of the endpoint but what this run made."""

@@ -16,10 +16,9 @@ from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
 from slipway.operators.base import PlanOperator, one_sentence
-from slipway.operators.ending import task_states
+from slipway.operators.ending import published_and_left
 from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
-from slipway.targets import SwitchingHook
 from slipway.triggers.docker import DockerDeploymentTrigger
 
 __all__ = ["DockerDeployOperator", "DockerRestoreOperator", "DockerRetireOperator"]
@@ -139,13 +138,14 @@ class DockerRestoreOperator(RestoreOperator):
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def published(self, context: Context, hook: SwitchingHook) -> str:
+    def published(self, context: Context) -> str:
         """Return what was done, in words."""
-        if task_states(context).get("retire") != "success" and isinstance(hook, DockerEndpointHook):
+        if published_and_left(context):
+            hook = DockerEndpointHook(self.plan["conn_id"])
             served = hook.served(self.plan["endpoint"])
             if served and served.live == self.plan["deployment"]:
                 hook.stop_others(self.plan["endpoint"], self.plan["deployment"])
-        return super().published(context, hook)
+        return super().published(context)
 
 
 def discard(hook: DockerEndpointHook, plan: dict[str, Any]) -> None:

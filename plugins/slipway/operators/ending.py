@@ -16,7 +16,7 @@ from slipway import settings
 from slipway.errors import UserError
 from slipway.operators.base import ERROR_KEY, PlanOperator, SlipwayOperator
 
-__all__ = ["AfterAllOperator", "OutcomeOperator", "task_states"]
+__all__ = ["AfterAllOperator", "OutcomeOperator", "published_and_left"]
 
 
 class AfterAllOperator(SlipwayOperator):
@@ -44,7 +44,7 @@ class OutcomeOperator(PlanOperator):
         """
         if self.plan.get("dry_run"):
             return
-        states = task_states(context)
+        states = _task_states(context)
         tasks = [task for task in context["dag"].topological_sort() if not task.is_teardown]
         if skipped := next((task.task_id for task in tasks if states.get(task.task_id) == "skipped"), None):
             raise UserError(
@@ -53,7 +53,13 @@ class OutcomeOperator(PlanOperator):
             )
 
 
-def task_states(context: Context) -> dict[str, str | None]:
+def published_and_left(context: Context) -> bool:
+    """Whether the run has published and did not come to the end of its task `retire`."""
+    states = _task_states(context)
+    return states.get("publish") in {"success", "failed"} and states.get("retire") != "success"
+
+
+def _task_states(context: Context) -> dict[str, str | None]:
     """Return the states of the run's tasks."""
     ti: Any = context["ti"]
     run_id = context["run_id"]
@@ -62,5 +68,5 @@ def task_states(context: Context) -> dict[str, str | None]:
 
 def _ended_from_outside(context: Context) -> str | None:
     """Return a task that failed without a word, as one does that is killed or marked; a failure of ours leaves one."""
-    failed = [name for name, state in task_states(context).items() if state == "failed"]
+    failed = [name for name, state in _task_states(context).items() if state == "failed"]
     return next((name for name in failed if not context["ti"].xcom_pull(task_ids=name, key=ERROR_KEY)), None)

@@ -58,7 +58,7 @@ class RestoreOperator(AfterAllOperator, PlanOperator):
         record = registry.find_deployment(plan["model"], plan["target"], plan["endpoint"])
         recorded = record.deployment if record else None
         if recorded == plan["deployment"]:
-            done = self.published(context, hook)
+            done = self.published(context)
         else:
             try:
                 done = self._restore(context, hook, recorded)
@@ -68,7 +68,7 @@ class RestoreOperator(AfterAllOperator, PlanOperator):
         self.log.info("%s", done)
         return done
 
-    def published(self, context: Context, hook: SwitchingHook) -> str:  # noqa: ARG002
+    def published(self, context: Context) -> str:  # noqa: ARG002
         """Finish what comes after publishing, where the run did not come to it; return what was done, in words."""
         return "The deployment is published: nothing to undo."
 

@@ -19,7 +19,6 @@ from slipway.kubernetes.rollout import assess
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
-from slipway.targets import SwitchingHook
 from slipway.triggers.kubernetes import KubernetesRolloutTrigger
 
 __all__ = ["KubernetesDeployOperator", "KubernetesRestoreOperator"]
@@ -156,13 +155,11 @@ class KubernetesRestoreOperator(RestoreOperator):
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def published(self, context: Context, hook: SwitchingHook) -> str:
+    def published(self, context: Context) -> str:
         """Return what was done, in words."""
-        # Where another run is between its switch and its record, what served before is what it falls back to.
-        if isinstance(hook, KubernetesEndpointHook):
-            for name in hook.retire(self.plan["endpoint"]):
-                self.log.info("Deployment %s served before, and is removed.", name)
-        return super().published(context, hook)
+        for name in KubernetesEndpointHook(self.plan["conn_id"]).retire(self.plan["endpoint"], self.plan["deployment"]):
+            self.log.info("Deployment %s served before, and is removed.", name)
+        return super().published(context)
 
 
 def _place(hook: KubernetesEndpointHook) -> str:

@@ -18,9 +18,10 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, len(masters), figsize=(5 * len(masters), 4), squeeze=False, sharey=True)
     for panel, master in zip(panels[0], masters, strict=True):
         for kind in sorted({result["kind"] for result in measured}):
-            points = sorted((r["rows"], r["seconds"]) for r in measured if r["kind"] == kind and r["master"] == master)
+            line = [result for result in measured if (result["kind"], result["master"]) == (kind, master)]
+            points = sorted((result["rows"] / 1e6, result["seconds"]) for result in line)
             panel.plot([rows for rows, _ in points], [seconds for _, seconds in points], marker="o", label=kind)
-        panel.set(title=master, xlabel="rows", ylabel="seconds")
+        panel.set(title=master, xlabel="million rows", ylabel="seconds")
         panel.legend()
     figure.tight_layout()
     figure.savefig(path)

@@ -57,6 +57,8 @@ def missing() -> str | None:
         import ensurepip  # noqa: F401  # Debian keeps it in a package of its own
     except ImportError:
         return "Python cannot make virtual environments here: install its venv package (`apt-get install python3-venv`)"
+    if VENV.is_symlink():  # emptied and filled here, it would be somebody else's loss
+        return f"{VENV} is a link to {VENV.resolve()}, which this checkout does not own: remove the link"
     if not shutil.which("git"):
         return "git is not installed: install it (`apt-get install git`)"
     return None

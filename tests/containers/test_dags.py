@@ -90,6 +90,7 @@ def test_an_image_is_pushed_deployed_replaced_under_load_and_taken_away(site: Si
         assert first["image"] == pushed["image"]
         assert first["details"]["memory"] == "1g"
         assert steps.score(first["url"]) == ["one", "one"]
+        steps.check_page(stack, MODEL, "docker", MODEL, "one")
         assert stack.xcom(stack.succeed("deploy_docker", conf), "publish")["deployed_at"] == first["deployed_at"]
         printed = subprocess.run(["bash", "-c", first["samples"]["curl"]], capture_output=True, text=True, check=True)
         assert json.loads(printed.stdout)["predictions"] == ["one", "one"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -18,6 +17,7 @@ from slipway.hooks.kubernetes_api import KubernetesApi
 from slipway.kubernetes.manifests import endpoint_labels
 from slipway.targets import Served
 from slipway_sandbox.kubernetes import ApiFault, FakeCluster
+from tests import forked
 from tests.kubernetes.steps import BODY, PLACE, go_live, rollout, workload
 
 SINGLE = {"min_replicas": 1, "max_replicas": 2}
@@ -148,10 +148,10 @@ def test_the_wait_ends_where_it_is_forbidden_or_the_deployment_is_gone(
 ) -> None:
     assert "is not there" in rollout(workload("1"))["error"]
     cluster.faults.api = [ApiFault(403, path="/pods")]
+    cluster.faults.unschedulable = True
     hook.put_workload(workload("1"))
     assert "forbids watching" in rollout(workload("1"))["error"]
     cluster.faults.api.clear()
-    cluster.faults.unschedulable = True
     assert "was not ready in time" in rollout(workload("1"), seconds=1, patience=60)["error"]
 
 
@@ -258,14 +258,11 @@ def _life(kill_at: int) -> None:
 def test_killed_before_any_request_and_run_again_the_end_is_the_same(
     cluster: FakeCluster, hook: KubernetesEndpointHook
 ) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "kubernetes.client", "kubernetes_asyncio.client"])
     one, two = workload("1"), workload("2", autoscaling=SINGLE)
     kills = 0
     for kill_at in (*range(1, 40, 6), 0):
         go_live(hook, one)
-        process = processes.Process(target=_life, args=(kill_at,))
-        process.start()
+        process = forked.start(_life, kill_at)
         process.join(90)
         assert hook.invoke("churn", BODY) in (["1", "1"], ["2", "2"]), "whatever happens, somebody serves"
         if process.exitcode == 0:

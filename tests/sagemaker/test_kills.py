@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.sagemaker.account import IMAGE, Account
 from tests.sagemaker.driver import drive, resume
 
@@ -34,14 +34,12 @@ UNDEPLOY = [
 
 
 class Killer:
-    """Runs DAGs in processes that are forked from one that has imported everything."""
+    """Runs DAGs in processes that can be killed."""
 
     def __init__(self, account: Account, folder: Path) -> None:
         self._account = account
         self._folder = folder
         self._count = 0
-        self._processes: Any = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["tests.sagemaker.preload"])
 
     def run(self, dag_id: str, conf: dict[str, Any], kill_after: tuple[str, int] | None = None) -> Any:
         """The run, after a task that was killed at the given call has been run again."""
@@ -52,7 +50,7 @@ class Killer:
             self._account.administer("calls", method="DELETE")
             fault = {"operation": operation, "skip": skip, "times": 1, "delay": 20, "when": "after"}
             self._account.administer("faults", [fault])
-            process = self._start(file, dag_id, conf)
+            process = forked.start(drive, file, dag_id, conf)
             deadline = time.monotonic() + 90
             while self._account.administer("calls").get(operation, 0) <= skip:
                 assert process.is_alive(), f"{operation} is not called"
@@ -62,16 +60,11 @@ class Killer:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             self._account.administer("faults", [])
-        process = self._start(file, dag_id, conf)
+        process = forked.start(drive, file, dag_id, conf)
         process.join(120)
         run = resume(file, dag_id, conf)
         assert process.exitcode == 0, run.error
         return run
-
-    def _start(self, file: Path, dag_id: str, conf: dict[str, Any]) -> Any:
-        process = self._processes.Process(target=drive, args=(file, dag_id, conf))
-        process.start()
-        return process
 
 
 @pytest.fixture

@@ -38,6 +38,15 @@ def installed(checkout: Path) -> set[str]:
     return {line.partition("==")[0] for line in listed.stdout.splitlines()} - {"pip", "setuptools", "uv"}
 
 
+def test_an_environment_that_is_another_checkout_s_is_left_alone(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs" / "kept").mkdir(parents=True)
+    (checkout / ".venv").symlink_to(tmp_path / "theirs")
+    refused = make(checkout, "requirements.txt")
+    assert refused.returncode == 1
+    assert "does not own: remove the link" in refused.stderr
+    assert (tmp_path / "theirs" / "kept").exists()
+
+
 def test_it_is_made_renewed_and_then_left_alone(checkout: Path) -> None:
     assert make(checkout, "requirements.txt").returncode == 0
     assert installed(checkout) == {"idna"}

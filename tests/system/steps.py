@@ -55,6 +55,16 @@ def score(url: str, split: dict[str, Any] | None = None, **options: Any) -> Any:
     return response.json()["predictions"]
 
 
+def check_page(stack: RunningStack, model: str, target: str, endpoint: str, expected: str) -> None:
+    """The endpoint's part of the Models page: it is healthy, and *Try it* gives the expected label for the sample."""
+    here = f"/slipway/models/{model}/endpoints/{target}/{endpoint}"
+    health = stack.airflow.raw("GET", f"{here}/health").text
+    assert "Healthy" in health, health
+    answer = stack.airflow.raw("POST", f"{here}/try", data={"input": json.dumps({"dataframe_split": SAMPLE})}).text
+    assert "prediction" in answer, answer
+    assert expected in answer, answer
+
+
 def version_tags(stack: RunningStack, model: str, version: str) -> dict[str, str]:
     """The tags of a model version in MLflow."""
     query = {"name": model, "version": version}

@@ -25,7 +25,7 @@ from slipway_stack.airflow_api import Task
 from slipway_stack.ports import pick_free
 from tests.azureml import az
 from tests.stack.running import RunningStack, running_stack
-from tests.system.steps import SAMPLE, constant_bundle, register, version_tags
+from tests.system.steps import SAMPLE, check_page, constant_bundle, register, version_tags
 
 pytestmark = [pytest.mark.requires("npm", "curl"), pytest.mark.timeout(1800)]
 
@@ -106,6 +106,7 @@ def test_the_whole_life_under_load(place: Place, tmp_path: Path) -> None:
     assert first["url"] == f"{sandbox.settings.url}/inference/steady/score"
     assert first["auth"] == "key"
     check_samples(first, sandbox, tmp_path, ["one", "one"])
+    check_page(stack, "steady", "azureml", "steady", "one")
     deferred: set[str] = set()
 
     def follow(tasks: list[Task]) -> None:

@@ -1,4 +1,8 @@
-"""Every kind of bad bundle through a real Airflow: one sentence, no retry, and nothing has changed."""
+"""Bad bundles through a real Airflow: one sentence, no retry, and nothing has changed.
+
+tests/bundles/test_corpus.py takes every kind through the same steps without Airflow; here are all that get past the
+first step, and a part of those that do not.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from tests.stack.running import RunningStack
 
 # As many as the stack's task slots: more would only queue.
 AT_ONCE = 8
+REFUSED_FIRST = [bad for bad in CORPUS if bad.step == "check"]
+KINDS = [bad for bad in CORPUS if bad.step != "check"] + REFUSED_FIRST[::6]
 
 
 def state_of_the_world(stack: RunningStack) -> dict[str, object]:
@@ -37,9 +43,9 @@ def outcomes(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> I
     folder: Path = tmp_path_factory.mktemp("bad")
     before = state_of_the_world(stack)
     runs: dict[str, Run] = {}
-    for start in range(0, len(CORPUS), AT_ONCE):
+    for start in range(0, len(KINDS), AT_ONCE):
         started = []
-        for bad in CORPUS[start : start + AT_ONCE]:
+        for bad in KINDS[start : start + AT_ONCE]:
             path = folder / f"{bad.kind}.zip"
             path.write_bytes(bad.build())
             started.append((bad.kind, stack.trigger("import_bundle", {"bundle_uri": path.as_uri()})))
@@ -48,7 +54,7 @@ def outcomes(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> I
     return runs
 
 
-@pytest.mark.parametrize("bad", CORPUS, ids=lambda bad: bad.kind)
+@pytest.mark.parametrize("bad", KINDS, ids=lambda bad: bad.kind)
 def test_a_bad_bundle_is_refused_in_its_documented_sentence(
     stack: RunningStack, outcomes: dict[str, Run], bad: Bad
 ) -> None:

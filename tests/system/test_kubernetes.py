@@ -14,7 +14,7 @@ from slipway.hooks.kubernetes import KubernetesEndpointHook
 from slipway.model_download import download_model
 from slipway_sandbox.kubernetes import ApiFault, FakeCluster
 from tests.stack.running import RunningStack
-from tests.system.steps import SAMPLE, constant_bundle, register, version_tags
+from tests.system.steps import SAMPLE, check_page, constant_bundle, register, version_tags
 
 MODEL, ENDPOINT = "on-kubernetes", "on-kubernetes"
 CONNECTION = "kubernetes_test"
@@ -79,6 +79,8 @@ def test_deploy_redeploy_fail_and_undeploy(
     assert "https://model.example/invocations" in first["samples"]["curl"]
     assert hook.invoke(ENDPOINT, PAYLOAD) == ["one", "one"]
     assert "2 of 2 pods are ready" in stack.task_log(run, "deploy")
+
+    check_page(stack, MODEL, "kubernetes", ENDPOINT, "one")
 
     again = stack.xcom(stack.succeed("deploy_kubernetes", conf(one, **options)), "publish")
     assert again == first, "the same deploy changes nothing"

@@ -15,7 +15,7 @@ from slipway_sandbox.aws.server import Sandbox
 from slipway_sandbox.aws.settings import Place
 from tests.sagemaker.account import Account
 from tests.stack.running import RunningStack, running_stack
-from tests.system.steps import constant_bundle, register, version_tags, write_bundle
+from tests.system.steps import check_page, constant_bundle, register, version_tags, write_bundle
 
 pytestmark = pytest.mark.requires("docker", "docker-registry")
 
@@ -62,6 +62,7 @@ def test_from_bundle_to_endpoint_and_back(cloud_stack: RunningStack, sandbox: Sa
         EndpointName="aws-life", ContentType="text/csv", Accept="text/csv", Body="a\n1\n2\n"
     )
     assert answer["Body"].read().decode().split() == ["one", "one"]
+    check_page(stack, "aws-life", "sagemaker", "aws-life", "one")
     assert json.loads(version_tags(stack, "aws-life", one)["slipway.deployment.sagemaker.aws-life"])["url"]
 
     stop, answers, failures = threading.Event(), [], []

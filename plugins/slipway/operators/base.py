@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -13,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from slipway.errors import SlipwayError, UserError
 
-__all__ = ["ERROR_KEY", "PlanOperator", "SlipwayOperator", "one_sentence"]
+__all__ = ["ERROR_KEY", "PlanOperator", "SlipwayOperator", "check_conf", "one_sentence"]
 
 ERROR_KEY = "error"
 
@@ -34,12 +35,27 @@ def one_sentence(context: Context) -> Iterator[None]:
         raise (AirflowFailException if isinstance(e, UserError) else AirflowException)(sentence) from None
 
 
+def check_conf(dag_id: str, conf: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a conf with a name that the DAG does not have, which Airflow itself would pass over in silence.
+
+    :raises UserError: naming it, and what may have been meant.
+    """
+    known = sorted(known)
+    for name in sorted(set(conf) - set(known)):
+        meant = get_close_matches(name, known, 1)
+        hint = f"did you mean '{meant[0]}'?" if meant else f"it takes {', '.join(known) or 'nothing'}."
+        raise UserError(f"{dag_id} does not take '{name:.63}' in its conf: {hint}")
+
+
 class SlipwayOperator(BaseOperator):
     """Base of the operators: subclasses write `run`."""
 
     def execute(self, context: Context) -> Any:
-        """Run the step; see `run`."""
+        """Run the step; see `run`. A DAG's first step also looks at the run's conf as a whole."""
         with one_sentence(context):
+            dag = self.get_dag()
+            if dag is not None and not self.upstream_task_ids:
+                check_conf(dag.dag_id, context["dag_run"].conf or {}, dag.params)
             return self.run(context)
 
     @abstractmethod

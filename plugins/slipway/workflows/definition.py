@@ -164,11 +164,21 @@ class SqlNode(_Node):
         return ()
 
 
-class ScoreNode(_Node):
+class _Follower(_Node):
+    """A node that takes one other."""
+
+    input: Name
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The node it takes."""
+        return (self.input,)
+
+
+class ScoreNode(_Follower):
     """Score each row with a registered model."""
 
     type: Literal["score"]
-    input: Name
     model: Text
     version: Annotated[str, Field(pattern=r"^\d+$")] | None = None
     alias: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$")] | None = None
@@ -187,21 +197,15 @@ class ScoreNode(_Node):
         return self
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The node it takes."""
-        return (self.input,)
-
-    @property
     def texts(self) -> tuple[str, ...]:
         """Where `${parameter}` may stand."""
         return (self.model,)
 
 
-class WriteNode(_Node):
+class WriteNode(_Follower):
     """Where results go: `<path>/execution=<id>/`, published at once."""
 
     type: Literal["write"]
-    input: Name
     format: Literal["csv", "json", "parquet", "orc"] = "parquet"
     path: Text = Field(description="Folder; relative to [slipway] scores_dir.")
     mode: Literal["append", "overwrite", "error"] = "append"
@@ -212,11 +216,6 @@ class WriteNode(_Node):
     def _options_are_fine(self) -> Self:
         _check_options(self.options)
         return self
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The node it takes."""
-        return (self.input,)
 
     @property
     def texts(self) -> tuple[str, ...]:

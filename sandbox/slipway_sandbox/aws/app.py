@@ -20,7 +20,7 @@ from slipway_sandbox.aws.endpoints import Endpoints
 from slipway_sandbox.aws.faults import Fault, Faults, strike
 from slipway_sandbox.aws.fleet import Fleets
 from slipway_sandbox.aws.protocol import AwsError, check, error_response, json_response
-from slipway_sandbox.aws.registry import Registry
+from slipway_sandbox.aws.registry import Registries
 from slipway_sandbox.aws.resources import Resources
 from slipway_sandbox.aws.runtime import Runtime
 from slipway_sandbox.aws.settings import Behaviour, Place
@@ -40,20 +40,20 @@ class Application:
     """The WSGI application.
 
     :param place: where it runs.
-    :param registry: the registry behind ECR; without one, ECR is moto's, and images are taken on trust.
+    :param registries: the registries behind ECR; without them, ECR is moto's, and images are taken on trust.
     """
 
-    def __init__(self, place: Place, registry: Registry | None) -> None:
+    def __init__(self, place: Place, registries: Registries | None) -> None:
         self.behaviour = Behaviour()
         self.faults = Faults()
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._ecr = Ecr(registry) if registry else None
+        self._ecr = Ecr(registries) if registries else None
         self._regions: dict[str, Region] = {}
         self._regions_lock = threading.Lock()
         self._writes = threading.Lock()
-        self._endpoints = Endpoints(Fleets(place, self.behaviour, registry), self.behaviour)
+        self._endpoints = Endpoints(Fleets(place, self.behaviour, registries), self.behaviour)
         self._runtime = Runtime(self.behaviour)
-        resources = Resources(registry if place.containers else None)
+        resources = Resources(registries if place.containers else None)
         # `create_endpoint_config` answers CreateEndpointConfig.
         self._calls: dict[str, Callable[[Region, dict[str, Any]], dict[str, Any]]] = {
             "".join(word.title() for word in name.split("_")): getattr(owner, name)
@@ -112,7 +112,7 @@ class Application:
         body = request.get_data()
         check_signature(request, body)
         if operation in self._ecr.calls:
-            return json_response(self._ecr.calls[operation](json.loads(body or b"{}")))
+            return json_response(self._ecr.answer(operation, scope.region, json.loads(body or b"{}")))
         # What has been read cannot be read again.
         answer = Response.from_app(self._moto, {**request.environ, "wsgi.input": io.BytesIO(body)})
         answer.set_data(self._ecr.localised(answer.get_data(), scope.region))

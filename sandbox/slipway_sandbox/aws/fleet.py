@@ -19,7 +19,7 @@ import httpx
 
 from slipway_sandbox import serving
 from slipway_sandbox.aws import neighbours
-from slipway_sandbox.aws.registry import Registry
+from slipway_sandbox.aws.registry import Registries
 from slipway_sandbox.aws.settings import Behaviour, Place
 from slipway_sandbox.aws.store import Region
 
@@ -87,10 +87,10 @@ class Fleet:
 class Fleets:
     """Makes fleets."""
 
-    def __init__(self, place: Place, behaviour: Behaviour, registry: Registry | None) -> None:
+    def __init__(self, place: Place, behaviour: Behaviour, registries: Registries | None) -> None:
         self._place = place
         self._behaviour = behaviour
-        self._registry = registry
+        self._registries = registries
         self._unpacking = threading.Lock()
 
     def start(self, region: Region, endpoint: str, config: str) -> Fleet:
@@ -109,7 +109,7 @@ class Fleets:
                 environments=self._place.environments,
                 image=container["Image"] if self._place.containers else None,
                 env={**container.get("Environment", {}), "AWS_REGION": region.name},
-                login=self._registry.login if self._registry else None,
+                login=self._registries.of(region.name).login if self._registries and self._place.containers else None,
             )
         except serving.ServingError as error:
             neighbours.append_logs(region.name, log_group(endpoint), log_stream(variant), [str(error)])

@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from slipway_sandbox.serving import Login
 from slipway_stack.leftovers import Group
 from slipway_stack.ports import LOOPBACK, pick_free
 
-__all__ = ["MANIFEST_TYPES", "Registry"]
+__all__ = ["MANIFEST_TYPES", "Registries", "Registry"]
 
 MANIFEST_TYPES = ", ".join(
     f"application/vnd.{kind}+json"
@@ -24,6 +25,43 @@ MANIFEST_TYPES = ", ".join(
                  "oci.image.manifest.v1", "oci.image.index.v1")
 )  # fmt: skip
 _START_SECONDS = 20
+_NOTE = "registry.group"
+
+
+class Registries:
+    """A registry for each region, as AWS has them; each starts when it is first asked for.
+
+    :param folder: for what they keep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._of: dict[str, Registry] = {}
+        self._lock = threading.Lock()
+
+    def end_leftovers(self) -> None:
+        """End those that an earlier sandbox of this folder left running."""
+        for note in self._folder.glob(f"*/{_NOTE}"):
+            if earlier := Group.noted(note):
+                earlier.end()
+
+    def of(self, region: str) -> Registry:
+        """Return a region's registry.
+
+        :raises RuntimeError: if it does not start, with the end of its log.
+        """
+        with self._lock:
+            if region not in self._of:
+                registry = Registry(self._folder / region)
+                registry.start()
+                self._of[region] = registry
+            return self._of[region]
+
+    def stop(self) -> None:
+        """End them all."""
+        with self._lock:
+            while self._of:
+                self._of.popitem()[1].stop()
 
 
 class Registry:
@@ -54,9 +92,6 @@ class Registry:
         :raises RuntimeError: if it does not, with the end of its log.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        earlier = Group.noted(self._note)
-        if earlier:
-            earlier.end()
         hashed = bcrypt.hashpw(self.login.password.encode(), bcrypt.gensalt(4)).decode()
         (self._folder / "htpasswd").write_text(f"{self.login.user}:{hashed}\n")
         # JSON is YAML. Source: https://distribution.github.io/distribution/about/configuration/
@@ -100,7 +135,7 @@ class Registry:
 
     @property
     def _note(self) -> Path:
-        return self._folder / "registry.group"
+        return self._folder / _NOTE
 
     def tags(self, repository: str) -> list[str]:
         """Return a repository's tags."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from slipway_sandbox.aws import neighbours
 from slipway_sandbox.aws.protocol import AwsError
-from slipway_sandbox.aws.registry import Registry
+from slipway_sandbox.aws.registry import Registries
 from slipway_sandbox.aws.store import Endpoint, Region, Resource
 
 __all__ = ["Resources"]
@@ -18,11 +18,11 @@ _SERVERLESS_MEMORY = range(1024, 6144 + 1, 1024)
 class Resources:
     """The calls; each takes a region and the request's parameters, and returns the answer's.
 
-    :param registry: which images there are; None: all, because nothing runs in containers.
+    :param registries: which images there are; None: all, because nothing runs in containers.
     """
 
-    def __init__(self, registry: Registry | None) -> None:
-        self._registry = registry
+    def __init__(self, registries: Registries | None) -> None:
+        self._registries = registries
 
     def create_model(self, region: Region, params: dict[str, Any]) -> dict[str, Any]:
         name, container = params["ModelName"], params.get("PrimaryContainer")
@@ -36,7 +36,7 @@ class Resources:
                 f"Could not assume role {role}. Please ensure that the role exists and allows principal "
                 "'sagemaker.amazonaws.com' to assume the role.",
             )
-        self._check_image(container["Image"])
+        self._check_image(region, container["Image"])
         data = container.get("ModelDataUrl")
         if data and neighbours.read_object(data) is None:
             raise AwsError("ValidationException", f"Could not find model data at {data}.")
@@ -47,17 +47,18 @@ class Resources:
             region.tag(arn, params.get("Tags", []))
         return {"ModelArn": arn}
 
-    def _check_image(self, image: str) -> None:
-        if self._registry is None:
+    def _check_image(self, region: Region, image: str) -> None:
+        if self._registries is None:
             return
+        registry = self._registries.of(region.name)
         host, _, rest = image.partition("/")
-        if host != self._registry.host:
+        if host != registry.host:
             raise AwsError(
                 "ValidationException",
                 f'Using non-ECR image "{image}" without Vpc repository access mode is not supported.',
             )
         repository, _, reference = rest.partition("@") if "@" in rest else rest.partition(":")
-        if self._registry.digest(repository, reference or "latest") is None:
+        if registry.digest(repository, reference or "latest") is None:
             raise AwsError("ValidationException", f"Requested image {image} not found.")
 
     def describe_model(self, region: Region, params: dict[str, Any]) -> dict[str, Any]:

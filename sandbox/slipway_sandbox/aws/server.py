@@ -1,4 +1,4 @@
-"""The sandbox as a whole: registry, application, HTTP server, and what every account has to start with."""
+"""The sandbox as a whole: registries, application, HTTP server, and what every account has to start with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from slipway_sandbox import serving
 from slipway_sandbox.aws.app import Application
-from slipway_sandbox.aws.registry import Registry
+from slipway_sandbox.aws.registry import Registries, Registry
 from slipway_sandbox.aws.settings import ACCOUNT, Place
 from slipway_sandbox.aws.signature import ACCESS_KEY, SECRET_KEY
 from slipway_stack.ports import LOOPBACK
@@ -38,8 +38,8 @@ class Sandbox:
 
     def __init__(self, place: Place, port: int = 0) -> None:
         self._place = place
-        self._registry = Registry(place.folder / "registry") if Registry.is_installed() else None
-        self.application = Application(place, self._registry)
+        self._registries = Registries(place.folder / "registries") if Registry.is_installed() else None
+        self.application = Application(place, self._registries)
         self._server = make_server(
             LOOPBACK, port, self.application, threaded=True, request_handler=_QuietRequestHandler
         )
@@ -56,8 +56,8 @@ class Sandbox:
         """Start everything; what an earlier one left behind in this place is ended."""
         self._place.folder.mkdir(parents=True, exist_ok=True)
         serving.end_leftovers(self._servers)
-        if self._registry:
-            self._registry.start()
+        if self._registries:
+            self._registries.end_leftovers()
         threading.Thread(target=self._server.serve_forever, daemon=True, name="sandbox-aws").start()
         self._seed()
 
@@ -67,8 +67,8 @@ class Sandbox:
         self._server.server_close()
         self.application.stop()
         serving.end_leftovers(self._servers)
-        if self._registry:
-            self._registry.stop()
+        if self._registries:
+            self._registries.stop()
         # moto keeps one world for the process: the next sandbox is to find it empty.
         moto_api_backend.reset()
 

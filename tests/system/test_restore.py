@@ -15,6 +15,7 @@ from slipway.operators.endpoints import RestoreOperator, SwitchOperator
 from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.resolve import ResolveVersionOperator
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
+from slipway_stack.airflow_api import Task
 from tests.stack.running import RunningStack
 from tests.system.steps import constant_bundle, deploy, register, score
 
@@ -80,6 +81,22 @@ def test_what_was_published_serves_on(stack: RunningStack, versions: list[str]) 
     assert restore(plan) == "The deployment is published: nothing to undo."
     assert score(url) == ["two", "two"]
     stack.succeed("undeploy_mlflow", {"model": "cut-short", "endpoint": "half-way"})
+
+
+def test_a_deploy_that_is_cancelled_while_its_task_is_at_work(stack: RunningStack, versions: list[str]) -> None:
+    one, two = versions
+    url = deploy(stack, "cut-short", version=one, endpoint="cancelled")["url"]
+    run = stack.trigger("deploy_mlflow", {"model": "cut-short", "version": two, "endpoint": "cancelled"})
+
+    def cancel(tasks: list[Task]) -> None:
+        if any(task.task_id == "deploy" and task.state == "running" for task in tasks):
+            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
+
+    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    assert "ended from outside" in stack.task_log(run, "restore")
+    assert score(url) == ["one", "one"]
+    assert deployments({"endpoint": "cancelled"}) == [one]
+    stack.succeed("undeploy_mlflow", {"model": "cut-short", "endpoint": "cancelled"})
 
 
 def test_the_wait_in_the_triggerer_ends_with_the_deployment(versions: list[str]) -> None:

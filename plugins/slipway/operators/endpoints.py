@@ -85,9 +85,9 @@ class RestoreOperator(AfterAllOperator, PlanOperator):
             if ours in served.deployments:
                 hook.delete_deployment(endpoint, ours)
             return f"Endpoint '{endpoint}' is model '{served.model}'s, and nothing of this run is there (any more)."
-        if recorded is None and self.owns(context, served):
+        if self.owns(context, served):
             hook.delete_endpoint(endpoint)
-            return f"Endpoint '{endpoint}' was new, and is removed again."
+            return f"Endpoint '{endpoint}' was new, or had nothing left to serve, and is removed again."
         if not served.answers:
             raise Unavailable(f"What endpoint '{endpoint}' serves cannot be told, so nothing of it is removed now.")
         serves = served.live

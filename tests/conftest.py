@@ -57,6 +57,11 @@ REQUIREMENTS = {
     "java": _command("java", "openjdk-17-jre-headless"),
     "npm": _command("npm"),
     "openssl": _command("openssl"),
+    "sshd": Requirement(
+        # Not on every user's PATH.
+        lambda: shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
+        "apt-get install openssh-server",
+    ),
     "libgomp": Requirement(lambda: find_library("gomp") is not None, "apt-get install libgomp1"),
     "tmpfs mounts": Requirement(
         lambda: _runs("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"), "run the tests as root"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from slipway.bundles import intake
 from slipway.bundles.limits import Site
@@ -16,28 +13,16 @@ from slipway.bundles.store import BundleStore
 from slipway.errors import UserError
 from tests.bundles.conftest import import_bundle
 from tests.bundles.corpus import GOOD
+from tests.bundles.s3 import running_bucket
 from tests.bundles.zips import plain_zip
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """A bucket with a bundle in it, and Airflow's connection to it; Airflow keeps one client for each connection."""
-    monkeypatch = pytest.MonkeyPatch()
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    login = {"conn_type": "aws", "login": "testing", "password": "testing"}
-    extra = {"endpoint_url": url, "region_name": "us-east-1"}
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**login, "extra": extra}))
-    client = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
-    )
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="in/doubler.zip", Body=plain_zip(GOOD))
-    yield "s3://aws_default@models"
-    server.stop()
-    monkeypatch.undo()
+    """A bucket with a bundle in it."""
+    with running_bucket("s3_bundles") as (uri, client):
+        client.put_object(Bucket="s3-bundles", Key="in/doubler.zip", Body=plain_zip(GOOD))
+        yield uri
 
 
 def test_a_bundle_goes_from_s3_to_a_store_in_s3(site: Site, bucket: str) -> None:
@@ -54,5 +39,5 @@ def test_a_bundle_goes_from_s3_to_a_store_in_s3(site: Site, bucket: str) -> None
 
 
 def test_an_object_that_is_not_there_is_named(site: Site, bucket: str) -> None:
-    with pytest.raises(UserError, match=r"There is no file at .s3://aws_default@models/in/nothing\.zip"):
+    with pytest.raises(UserError, match=r"There is no file at .s3://s3_bundles@s3-bundles/in/nothing\.zip"):
         import_bundle(f"{bucket}/in/nothing.zip", site)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
+
+from slipway.hooks.docker_engine import DockerEngineHook
+from tests.images.conftest import saved
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +53,22 @@ def test_the_compose_file_names_just_these(tmp_path: Path) -> None:
     assert worker == {"celery_broker_url", "celery_result_backend", "connections.json"}
     used = {name for service in compose["services"].values() for name in service.get("secrets", [])}
     assert used == set(compose["secrets"])
+
+
+@pytest.mark.requires("docker")
+def test_no_secret_of_a_checkout_goes_into_the_production_image(tmp_path: Path) -> None:
+    """What the engine is sent, all of it, put into an image: the rest of the build is of the same files."""
+    shutil.copy(ROOT / ".dockerignore", tmp_path)
+    secret, image = "a-planted-secret-4712", f"slipway-test/context:{secrets.token_hex(4)}"
+    places = (".env", ".secrets/broker", ".slipway/keys.json", ".git/config", "inbox/key", "include/.env")
+    files = {"Dockerfile": "FROM scratch\nCOPY . /\n", "dags/code.py": "# the code\n", **dict.fromkeys(places, secret)}
+    for place, text in files.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text)
+    subprocess.run(["docker", "build", "--quiet", "--tag", image, tmp_path], check=True, capture_output=True)
+    try:
+        files_inside = saved(DockerEngineHook(), image)
+    finally:
+        subprocess.run(["docker", "rmi", image], check=True, capture_output=True)
+    assert any(b"# the code" in data for data in files_inside)
+    assert not any(secret.encode() in data for data in files_inside)

@@ -11,18 +11,21 @@ from slipway.containers.spec import ServerSpec
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.images.ensure import ensure_in_engine
-from tests.images.conftest import base_image, models, with_model
+from tests.images.conftest import base_image, forget, models, with_model
 from tests.model_host.hosts import ModelMaker
 
 __all__ = ["base_image", "models"]
 
 
 @pytest.fixture(scope="session")
-def images(models: ModelMaker) -> dict[str, str]:
+def images(models: ModelMaker) -> Iterator[dict[str, str]]:
     """Images by the version of the model inside."""
     engine = DockerEngineHook()
     versions = ("1", "2", "broken")
-    return {v: str(ensure_in_engine(with_model(models, models.make(v)), engine)["image"]) for v in versions}
+    made = {v: str(ensure_in_engine(with_model(models, models.make(v)), engine)["image"]) for v in versions}
+    yield made
+    for image in made.values():
+        forget(engine, image)
 
 
 class Place:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import secrets
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,3 +72,15 @@ def with_model(models: ModelMaker, model: Model) -> Ingredients:
         lambda: models.lock,
         model=lambda _: model.folder,
     )
+
+
+def forget(engine: DockerEngineHook, image: str) -> None:
+    """Remove an image that no other run will ask for; the engine keeps what makes the next one fast."""
+    engine.client.remove_image(image, force=True, noprune=True)
+
+
+def saved(engine: DockerEngineHook, image: str) -> list[bytes]:
+    """All that is in an image: its configuration, its manifest and each layer's tar, which some engines compress."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(engine.client.get_image(image)))) as archive:
+        members = [file.read() for member in archive if (file := archive.extractfile(member))]
+    return [gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data for data in members]

@@ -14,9 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
+from slipway.containers.spec import parse_cpus, parse_memory
 from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.images.ensure import ensure_in_engine
-from tests.images.conftest import with_model
+from slipway.kubernetes import manifests
+from slipway.kubernetes.options import parse
+from tests.images.conftest import forget, with_model
 from tests.model_host.hosts import ModelMaker
 
 pytestmark = pytest.mark.requires("docker")
@@ -31,9 +34,11 @@ def engine() -> DockerEngineHook:
 
 
 @pytest.fixture(scope="module")
-def image(models: ModelMaker, engine: DockerEngineHook) -> str:
+def image(models: ModelMaker, engine: DockerEngineHook) -> Iterator[str]:
     """The image with model version 1 inside."""
-    return str(ensure_in_engine(with_model(models, models.make("1")), engine)["image"])
+    made = str(ensure_in_engine(with_model(models, models.make("1")), engine)["image"])
+    yield made
+    forget(engine, made)
 
 
 @pytest.fixture
@@ -140,3 +145,54 @@ def test_it_scores_files_in_a_mounted_folder(engine: DockerEngineHook, run: Run,
     assert engine.client.wait(container["Id"], timeout=180)["StatusCode"] == 0, engine.client.logs(container["Id"])
     found = "".join(path.read_text() for path in sorted((tmp_path / "out").rglob("*.csv")))
     assert found.count("1") >= 3, json.dumps(sorted(map(str, (tmp_path / "out").rglob("*"))))
+
+
+@pytest.fixture
+def pod(engine: DockerEngineHook, image: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The pod of a deploy to Kubernetes, and a container that an engine makes of it just as a kubelet has it made."""
+    options = parse({"resources": {"limits": {"cpu": 1, "memory": "1Gi"}}})
+    workload = manifests.Workload("echo", "v1-00000000", "echo", "1", image, options)
+    spec: dict[str, Any] = manifests.deployment(workload, 1)["spec"]["template"]["spec"]
+    (wanted,) = spec["containers"]
+    rights, limits, client = wanted["securityContext"], wanted["resources"]["limits"], engine.client
+    empty = {volume["name"] for volume in spec["volumes"] if "emptyDir" in volume}
+    name, ports = f"images-test-{secrets.token_hex(4)}", [port["containerPort"] for port in wanted["ports"]]
+    client.create_container(
+        wanted["image"], wanted["args"], name=name, ports=ports,
+        environment={variable["name"]: variable["value"] for variable in wanted["env"]},
+        host_config=client.create_host_config(
+            read_only=rights["readOnlyRootFilesystem"], cap_drop=rights["capabilities"]["drop"],
+            security_opt=[] if rights["allowPrivilegeEscalation"] else ["no-new-privileges"],
+            tmpfs={mount["mountPath"]: "" for mount in wanted["volumeMounts"] if mount["name"] in empty},
+            nano_cpus=int((parse_cpus(limits["cpu"]) or 0) * 1e9), mem_limit=parse_memory(limits["memory"]),
+            port_bindings=dict.fromkeys(ports, ("127.0.0.1", None)),
+        ),
+    )  # fmt: skip
+    try:
+        client.start(name)
+        yield spec, dict(client.inspect_container(name))
+    finally:
+        client.remove_container(name, force=True)
+
+
+def test_a_pod_s_container_comes_up_is_probed_and_ends_as_its_manifest_says(
+    engine: DockerEngineHook, pod: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    spec, container = pod
+    (wanted,) = spec["containers"]
+    # Under runAsNonRoot a kubelet refuses an image whose user is root, or a name.
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert int(container["Config"]["User"].partition(":")[0]) > 0
+    assert container["HostConfig"]["ReadonlyRootfs"]
+    (port,) = (port["containerPort"] for port in wanted["ports"])
+    url = ready(engine, container, port)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = wanted[probe]["httpGet"]
+        assert asked["port"] == wanted["ports"][0]["name"]
+        assert httpx.get(f"{url}{asked['path']}", timeout=wanted[probe]["timeoutSeconds"]).status_code == 200
+    assert httpx.post(f"{url}/invocations", json=ROWS).json() == {"predictions": ["1", "1"]}
+    before_its_end = engine.client.exec_create(container["Id"], wanted["lifecycle"]["preStop"]["exec"]["command"])
+    engine.client.exec_start(before_its_end["Id"])
+    assert engine.client.exec_inspect(before_its_end["Id"])["ExitCode"] == 0
+    engine.client.stop(container["Id"], timeout=spec["terminationGracePeriodSeconds"])
+    assert engine.client.inspect_container(container["Id"])["State"]["ExitCode"] == 0

@@ -19,7 +19,7 @@ from slipway.errors import Unavailable, UserError
 from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.images import context
 from slipway.images.ensure import Ingredients, ensure_in_registry
-from tests.images.conftest import BASE
+from tests.images.conftest import BASE, saved
 from tests.images.registries import running_registry
 
 pytestmark = pytest.mark.requires("docker", "docker-registry")
@@ -55,10 +55,16 @@ def test_two_at_once_build_one_image(registry: str, small: Make, monkeypatch: py
     assert both[0]["image"] == both[1]["image"]
 
 
-def test_a_login_is_asked_for_and_shown_nowhere(
+def test_a_login_is_asked_for_and_neither_it_nor_any_secret_of_the_worker_s_is_shown(
     tmp_path: Path, small: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    for name in ("AIRFLOW_CONN_OTHER", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "MODEL_HOST_ADMIN_TOKEN"):
+        monkeypatch.setenv(name, f"http://somebody:{SECRET}@elsewhere")
+    # These the build is given; and that it may do without them.
+    for name in ("HTTP_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, f"http://somebody:{SECRET}@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "*")
     users = tmp_path / "users"
     users.write_text(f"pusher:{bcrypt.hashpw(SECRET.encode(), bcrypt.gensalt(4)).decode()}\n")
     settings = f"auth: {{htpasswd: {{realm: here, path: {users}}}}}\n"
@@ -74,6 +80,9 @@ def test_a_login_is_asked_for_and_shown_nowhere(
         assert SECRET not in caplog.text
         tagged = f"{pushed['repository']}:{pushed['tag']}"
         assert SECRET not in json.dumps([engine.client.inspect_image(tagged), engine.client.history(tagged)])
+        files = saved(engine, tagged)
+        assert any(made_of.repository.encode() in data for data in files), "not even the program is found"
+        assert not any(SECRET.encode() in data for data in files)
 
 
 def test_an_index_with_a_password_leaves_it_in_no_image(
@@ -90,9 +99,8 @@ def test_an_index_with_a_password_leaves_it_in_no_image(
     for image in [tagged, *({image["Id"] for image in engine.client.images(all=True)} - before)]:
         with suppress(Exception):  # another test's build may remove its own meanwhile
             assert SECRET not in json.dumps(engine.client.history(image))
-    saved = b"".join(engine.client.get_image(tagged))
-    assert SECRET.encode() not in saved
-    assert b"index.env" not in saved
+    files = saved(engine, tagged)
+    assert not any(SECRET.encode() in data or b"index.env" in data for data in files)
     assert SECRET not in caplog.text
 
 

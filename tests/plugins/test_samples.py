@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slipway.domain import GoldenSample, ModelManifest, Signature
 from slipway.samples.render import MAX_ROWS, example_payload, render
 
+Echo = tuple[str, list[tuple[str, object, dict[str, str]]]]
 HOSTILE = 'it\'s "quoted" $(touch /tmp/never) `id` \\ \n{{ x }} é'
 
 
 @pytest.fixture
-def echo() -> Iterator[tuple[str, list[tuple[str, object, dict[str, str]]]]]:
+def echo() -> Iterator[Echo]:
     """A server that keeps what it is sent."""
     seen: list[tuple[str, object, dict[str, str]]] = []
 
@@ -55,11 +60,12 @@ def manifest(rows: int = 2, independent: bool = True) -> ModelManifest:
 
 
 @pytest.mark.parametrize("token", [False, True])
-@pytest.mark.parametrize("kind", ["curl", "python"])
-def test_the_sample_works_when_pasted_whatever_is_in_the_data(kind: str, token: bool, echo: tuple) -> None:
+@pytest.mark.parametrize("tool", ["bash", "sh", "python"])
+def test_the_sample_works_when_pasted_whatever_is_in_the_data(tool: str, token: bool, echo: Echo) -> None:
     url, seen = echo
     samples = render(manifest(), url=f"{url}/endpoints/e", token_url=f"{url}/v1/token" if token else None)
-    command = ["bash", "-c", samples.curl] if kind == "curl" else [sys.executable, "-c", samples.python]
+    assert samples is not None
+    command = [sys.executable, "-c", samples.python] if tool == "python" else [tool, "-c", samples.curl]
     run = subprocess.run(
         command,
         capture_output=True,
@@ -72,6 +78,51 @@ def test_the_sample_works_when_pasted_whatever_is_in_the_data(kind: str, token: 
     assert path == "/endpoints/e/invocations"
     assert body == manifest().golden.input  # type: ignore[union-attr]
     assert headers.get("Authorization") == ("Bearer s3cr-t_token" if token else None)
+
+
+@pytest.mark.requires("curl")
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.parametrize(
+    ("target", "values", "sent"),
+    [
+        ("mlflow", {}, {"Authorization": "Bearer s3cr-t_token"}),
+        ("azureml", {"auth": "aad_token", "resource": "https://ml"}, {"Authorization": "Bearer s3cr-t_token"}),
+        (
+            "sagemaker",
+            {"region": "eu-west-1", "endpoint": "e", "endpoint_url": None},
+            {"X-Amz-Security-Token": "s3cr-t_token/+=="},
+        ),
+    ],
+)
+def test_no_secret_is_an_argument_of_curl_s(
+    shell: str, target: str, values: dict[str, Any], sent: dict[str, str], echo: Echo, tmp_path: Path
+) -> None:
+    url, seen = echo
+    arguments = tmp_path / "arguments"
+    tools = {
+        # Writes down what a process list would show, and runs the real one.
+        "curl": f'printf \'%s\\n\' "$@" >>{shlex.quote(str(arguments))}\nexec {shutil.which("curl")} "$@"\n',
+        # Azure's, for somebody who is signed in.
+        "az": "echo s3cr-t_token\n",
+    }
+    for name, script in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    samples = render(manifest(), url=url, token_url=f"{url}/v1/token", target=target, values=values)
+    assert samples is not None
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "MODEL_HOST_ADMIN_TOKEN": "s3cr-t_admin",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "s3cr-t/+key",
+        "AWS_SESSION_TOKEN": "s3cr-t_token/+==",
+    }
+    subprocess.run([shell, "-c", samples.curl], capture_output=True, check=True, env=environment)
+    _, body, headers = seen[-1]
+    assert body == manifest().golden.input  # type: ignore[union-attr]
+    assert sent.items() <= headers.items()
+    assert url in arguments.read_text()
+    assert "s3cr" not in arguments.read_text()
 
 
 def test_a_long_sample_is_cut_only_where_rows_are_independent() -> None:

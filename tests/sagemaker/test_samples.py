@@ -39,6 +39,8 @@ def test_each_sample_predicts_when_pasted(
     for kind in ("python", "boto3"):
         assert pasted(sys.executable, "-c", samples[kind]).strip() == "['one', 'one']"
     assert '{"predictions":["one","one"]}' in pasted("sh", "-c", samples["curl"])
+    # Credentials that last for some hours: their token is signed too.
+    assert '{"predictions":["one","one"]}' in pasted("sh", "-c", samples["curl"], AWS_SESSION_TOKEN="a/token+==")
     refused = pasted("sh", "-c", samples["curl"], AWS_SECRET_ACCESS_KEY="wrong")
     assert "signature we calculated does not match" in refused
     assert '{"predictions":["one","one"]}' in pasted("sh", "-c", samples["cli"])

@@ -12,6 +12,7 @@ from airflow.sdk import BaseHook
 
 from slipway import settings
 from slipway.errors import NotFound, SlipwayError, Unavailable, UserError
+from slipway.hooks.docker_ssh import ssh_errors, ssh_refusal
 from slipway.images.progress import EngineRefusal, Stages, follow
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class DockerEngineHook(BaseHook):
             return hook.get_conn()
         except (AirflowException, OSError, ValueError) as e:
             raise self._away(e) from None
-        except self._ssh_errors as e:
+        except ssh_errors(address) as e:
             raise self._away(e) from None
 
     @contextmanager
@@ -123,7 +124,7 @@ class DockerEngineHook(BaseHook):
             raise kind(f"{what}: {_one_line(e.explanation or e)}.") from None
         except (DockerException, requests.RequestException, OSError) as e:
             raise self._away(e) from None
-        except self._ssh_errors as e:
+        except ssh_errors(self.address) as e:
             raise self._away(e) from None
 
     def find_image(self, image: str) -> dict[str, Any] | None:
@@ -227,21 +228,13 @@ class DockerEngineHook(BaseHook):
             refused = any(word in why.lower() for word in _REFUSALS)
             raise (UserError if refused else Unavailable)(f"{what} ({why}).") from None
 
-    @property
-    def _ssh_errors(self) -> tuple[type[Exception], ...]:
-        """What docker-py lets through of its ssh library's."""
-        if not self.address.startswith("ssh:"):
-            return ()
-        from paramiko import SSHException
-
-        return (SSHException,)
-
     def _native(self) -> str:
         version = self.client.version()
         return f"{version['Os']}/{version['Arch']}"
 
     def _away(self, error: Exception) -> SlipwayError:
-        return Unavailable(
+        refusal = ssh_refusal(error, self.address) if isinstance(error, ssh_errors(self.address)) else None
+        return refusal or Unavailable(
             f"No Docker Engine answers at {self.address} ({_one_line(error)[:200]}): check that it runs, and that "
             f"connection '{self.conn_id}' names its address."
         )

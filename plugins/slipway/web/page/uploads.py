@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 from fastapi import HTTPException
 
 from slipway import settings
@@ -47,7 +47,7 @@ async def receive(body: AsyncIterator[bytes], filename: str, declared: int | Non
     limit = settings.max_archive_bytes()
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    collect(settings.bundle_store())
+    await to_thread.run_sync(collect, settings.bundle_store())
     target = _Target(settings.bundle_store(), f"{int(time.time())}-{secrets.token_hex(8)}", _name(filename))
     received, waiting = 0, bytearray()
     complete = False
@@ -71,7 +71,8 @@ async def receive(body: AsyncIterator[bytes], filename: str, declared: int | Non
         raise HTTPException(507, f"The bundle store cannot take the file ({e.strerror or type(e).__name__}).") from None
     finally:
         if not complete:
-            target.discard()
+            with CancelScope(shield=True):  # the client may have gone away, which cancels this
+                await to_thread.run_sync(target.discard)
     return target.uri, received
 
 

@@ -6,8 +6,8 @@ from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
 from slipway.operators.azureml import AzureMLCheckOperator, AzureMLDeployOperator
-from slipway.operators.azureml_live import AzureMLRetireOperator, AzureMLShiftOperator
-from slipway.operators.endpoints import RestoreOperator
+from slipway.operators.azureml_live import AzureMLRestoreOperator, AzureMLRetireOperator, AzureMLShiftOperator
+from slipway.operators.ending import OutcomeOperator
 from slipway.operators.images import EnsureImageOperator
 from slipway.operators.publish import PublishOperator
 from slipway.operators.resolve import ResolveVersionOperator
@@ -121,7 +121,9 @@ with DAG(
     switch = AzureMLShiftOperator(task_id="switch", plan=resolve.output, traffic=dag.param("traffic"))
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
     retire = AzureMLRetireOperator(task_id="retire", plan=resolve.output)
-    restore = RestoreOperator(task_id="restore", plan=resolve.output)
+    restore = AzureMLRestoreOperator(task_id="restore", plan=resolve.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
     resolve >> check >> image >> deploy >> verify >> switch >> publish >> retire
-    retire >> restore.as_teardown(setups=deploy)
+    retire >> restore.as_teardown(setups=check)
+    restore >> outcome.as_teardown(setups=check, on_failure_fail_dagrun=True)

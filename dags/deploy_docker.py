@@ -5,8 +5,9 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
-from slipway.operators.docker import DockerDeployOperator, DockerRetireOperator
-from slipway.operators.endpoints import RestoreOperator, SwitchOperator
+from slipway.operators.docker import DockerDeployOperator, DockerRestoreOperator, DockerRetireOperator
+from slipway.operators.ending import OutcomeOperator
+from slipway.operators.endpoints import SwitchOperator
 from slipway.operators.images import EnsureImageOperator
 from slipway.operators.publish import PublishOperator
 from slipway.operators.resolve import ResolveVersionOperator
@@ -75,6 +76,9 @@ with DAG(
     switch = SwitchOperator(task_id="switch", plan=resolve.output)
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
     retire = DockerRetireOperator(task_id="retire", plan=resolve.output)
-    restore = RestoreOperator(task_id="restore", plan=resolve.output)
+    restore = DockerRestoreOperator(task_id="restore", plan=resolve.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
-    resolve >> image >> deploy >> verify >> switch >> publish >> retire >> restore.as_teardown(setups=deploy)
+    resolve >> image >> deploy >> verify >> switch >> publish >> retire
+    retire >> restore.as_teardown(setups=image)
+    restore >> outcome.as_teardown(setups=image, on_failure_fail_dagrun=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
+from slipway.operators.ending import OutcomeOperator
 from slipway.operators.endpoints import SwitchOperator
 from slipway.operators.images import EnsureImageOperator
 from slipway.operators.kubernetes import KubernetesDeployOperator, KubernetesRestoreOperator
@@ -92,5 +93,8 @@ with DAG(
     switch = SwitchOperator(task_id="switch", plan=resolve.output)
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
     restore = KubernetesRestoreOperator(task_id="restore", plan=resolve.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
-    resolve >> image >> deploy >> verify >> switch >> publish >> restore.as_teardown(setups=deploy)
+    resolve >> image >> deploy >> verify >> switch >> publish
+    publish >> restore.as_teardown(setups=image)
+    restore >> outcome.as_teardown(setups=image, on_failure_fail_dagrun=True)

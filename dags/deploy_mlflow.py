@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
+from slipway.operators.ending import OutcomeOperator
 from slipway.operators.endpoints import RestoreOperator, SwitchOperator
 from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.publish import PublishOperator
@@ -52,5 +53,8 @@ with DAG(
     switch = SwitchOperator(task_id="switch", plan=resolve.output)
     publish = PublishOperator(task_id="publish", plan=resolve.output, deployed=deploy.output)
     restore = RestoreOperator(task_id="restore", plan=resolve.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
-    resolve >> deploy >> verify >> switch >> publish >> restore.as_teardown(setups=deploy)
+    resolve >> deploy >> verify >> switch >> publish
+    publish >> restore.as_teardown(setups=resolve)
+    restore >> outcome.as_teardown(setups=resolve, on_failure_fail_dagrun=True)

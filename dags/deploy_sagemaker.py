@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param, XComArg
 
 from slipway import lifecycle
+from slipway.operators.ending import OutcomeOperator
 from slipway.operators.images import EnsureImageOperator
 from slipway.operators.publish import PublishOperator
 from slipway.operators.sagemaker import (
@@ -144,8 +145,10 @@ with DAG(
     scaling = SageMakerScalingOperator(task_id="autoscaling", plan=plan.output)
     publish = PublishOperator(task_id="publish", plan=plan.output, deployed=endpoint.output)
     prune = SageMakerPruneOperator(task_id="prune", plan=plan.output, lock=lock.output)
-    restore = SageMakerRestoreOperator(task_id="restore", plan=plan.output)
-    unlock = SageMakerUnlockOperator(task_id="unlock", plan=resolve.output)
+    restore = SageMakerRestoreOperator(task_id="restore", plan=plan.output, data=data.output)
+    unlock = SageMakerUnlockOperator(task_id="unlock", plan=resolve.output, restored=restore.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
     resolve >> lock >> plan >> image >> data >> model >> config >> endpoint >> verify >> scaling >> publish >> prune
     prune >> restore.as_teardown(setups=lock) >> unlock.as_teardown(setups=lock)
+    restore >> outcome.as_teardown(setups=lock, on_failure_fail_dagrun=True)

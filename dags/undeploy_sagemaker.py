@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from slipway import lifecycle
+from slipway.operators.ending import OutcomeOperator
 from slipway.operators.publish import ForgetOperator
 from slipway.operators.sagemaker import SageMakerResolveDeploymentOperator
 from slipway.operators.sagemaker_endpoint import SageMakerUndeployOperator
@@ -43,5 +44,7 @@ with DAG(
     undeploy = SageMakerUndeployOperator(task_id="undeploy", plan=resolve.output, delete_data=dag.param("delete_data"))
     forget = ForgetOperator(task_id="forget", plan=resolve.output)
     unlock = SageMakerUnlockOperator(task_id="unlock", plan=resolve.output)
+    outcome = OutcomeOperator(task_id="outcome", plan=resolve.output)
 
-    resolve >> lock >> undeploy >> forget >> unlock.as_teardown(setups=lock)
+    resolve >> lock >> undeploy >> forget
+    forget >> unlock.as_teardown(setups=lock) >> outcome.as_teardown(setups=lock, on_failure_fail_dagrun=True)

@@ -17,6 +17,7 @@ __all__ = [
     "docker_host",
     "environments_dir",
     "golden_tolerance",
+    "kill_seconds",
     "kubernetes_unschedulable_seconds",
     "masked_dirs",
     "max_archive_bytes",
@@ -142,6 +143,16 @@ def golden_tolerance() -> float:
 def kubernetes_unschedulable_seconds() -> int:
     """How long a pod may be unschedulable: a cluster that scales adds a node meanwhile. In seconds."""
     return _number("kubernetes_unschedulable_seconds", 180)
+
+
+def kill_seconds() -> int:
+    """Longest time from a task's end in Airflow's database until its process is gone, in seconds.
+
+    A worker asks at its next heartbeat but one at the latest, and kills what has not ended five seconds later.
+    """
+    from airflow.sdk.configuration import conf
+
+    return _number("kill_seconds", 2 * int(conf.getint("workers", "min_heartbeat_interval", fallback=5)) + 6)
 
 
 def masked_dirs() -> list[Path]:

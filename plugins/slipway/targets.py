@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 from slipway.errors import UserError
 
-__all__ = ["EndpointHook", "Served", "endpoint_hook"]
+__all__ = ["EndpointHook", "Served", "SwitchingHook", "endpoint_hook", "switching_hook"]
 
 # Named, not imported: each hook brings its service's client with it, and a deploy needs just one.
 _HOOKS = {
@@ -28,6 +28,7 @@ class Served:
     :param live: the deployment that serves, if one does.
     :param previous: the deployment that served before it and can serve again, if there is one.
     :param deployments: all that are there.
+    :param answers: whether the endpoint said what it serves; if not, `live` and `previous` are not known.
     """
 
     endpoint: str
@@ -35,10 +36,11 @@ class Served:
     live: str | None = None
     previous: str | None = None
     deployments: frozenset[str] = field(default_factory=frozenset)
+    answers: bool = True
 
 
 class EndpointHook(Protocol):
-    """What switching, verifying, restoring and undeploying need of a target's hook."""
+    """What verifying needs of a target's hook, and telling whose an endpoint is."""
 
     def invoke(self, endpoint: str, payload: dict[str, Any], *, deployment: str | None = None) -> Any:
         """Send a body of `/invocations` to the endpoint, or to one of its deployments; return the predictions."""
@@ -48,12 +50,22 @@ class EndpointHook(Protocol):
         """Return what is there of an endpoint; None if there is nothing of it."""
         ...
 
+
+class SwitchingHook(EndpointHook, Protocol):
+    """What switching, restoring and undeploying need beside that, on a target where deployments stand side by side.
+
+    On SageMaker they do not: an endpoint goes from one configuration to the next, in minutes that are waited for.
+    """
+
     def set_live(self, endpoint: str, deployment: str) -> object:
         """Let a deployment serve; nothing happens if it does already."""
         ...
 
     def delete_deployment(self, endpoint: str, deployment: str) -> object:
-        """Remove a deployment that does not serve; it is well if it is not there."""
+        """Remove a deployment that does not serve; it is well if it is not there.
+
+        :raises UserError: if it serves.
+        """
         ...
 
     def delete_endpoint(self, endpoint: str) -> object:
@@ -70,3 +82,11 @@ def endpoint_hook(target: str, conn_id: str) -> EndpointHook:
         raise UserError(f"Target '{target}' does not exist: use one of {', '.join(sorted(_HOOKS))}.")
     module, _, name = _HOOKS[target].partition(":")
     return cast("EndpointHook", getattr(import_module(module), name)(conn_id))
+
+
+def switching_hook(target: str, conn_id: str) -> SwitchingHook:
+    """Return the hook of a `target` on which deployments stand side by side.
+
+    :raises UserError: if there is no such target.
+    """
+    return cast("SwitchingHook", endpoint_hook(target, conn_id))

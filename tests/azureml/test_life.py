@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from slipway.azureml import names
 from slipway.hooks.azureml import AzureMLEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.operators.azureml import AzureMLCheckOperator, AzureMLDeployOperator
+from slipway.operators.azureml_live import AzureMLRestoreOperator, AzureMLRetireOperator
 from slipway.registry import Registry
 from slipway_sandbox.azure.server import Sandbox
 from tests.azureml import driving
@@ -253,6 +254,83 @@ def test_each_share_is_held_also_where_azure_takes_its_time(sandbox: Sandbox, mo
     assert waits.count("TimeDeltaTrigger") == 1
     undeploy("slow")
     assert "slow" not in sandbox.endpoints.known
+
+
+def restore(plan: dict[str, Any], run: str = "manual", **states: str) -> str:
+    ctx = context(run)
+    ctx["ti"].states = states
+    return str(execute(AzureMLRestoreOperator(task_id="restore", plan=plan), ctx))
+
+
+def begin(plan: dict[str, Any], run: str = "manual") -> None:
+    """Begin a deploy, up to where it waits for Azure the first time."""
+    operator = AzureMLDeployOperator(task_id="deploy", plan=plan, image=IMAGE, traffic=FAST)
+    with pytest.raises(TaskDeferred):
+        operator.execute(context(run))
+
+
+def test_a_deploy_that_is_cancelled_while_it_waits_leaves_nothing(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.operators.azureml_base._SHORT_WAIT_SECONDS", 0.0)
+    new = plan_of("1", "cut")
+    begin(new)
+    restore(new)
+    assert "cut" not in sandbox.endpoints.known
+    first = deploy("1", "cut")["deployment"]
+    sandbox.faults.set({"kind": "stuck"})  # while the deployment is being made
+    second = plan_of("2", "cut")
+    begin(second)
+    assert deployments(sandbox, "cut") == sorted([first, second["deployment"]])
+    assert f"serves {first}" in restore(second)
+    assert deployments(sandbox, "cut") == [first]
+    assert score(sandbox, "cut").json()["predictions"] == ["one", "one"]
+    assert "nothing to undo" in restore(plan_of("1", "cut"))
+
+
+def test_a_restore_leaves_alone_what_other_runs_and_models_have(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = plan_of("1", "shared"), plan_of("2", "shared")
+    monkeypatch.setattr("slipway.operators.azureml_base._SHORT_WAIT_SECONDS", 0.0)
+    begin(one, "first")
+    assert not deployments(sandbox, "shared"), "the endpoint comes first"
+    restore(two, "second")
+    assert "shared" in sandbox.endpoints.known
+    execute(AzureMLDeployOperator(task_id="deploy", plan=one, image=IMAGE, traffic=FAST), context("first"))
+    restore(two, "second")
+    assert sandbox.endpoints.known["shared"].traffic == {}, "what is not verified yet is not put in service"
+    assert deployments(sandbox, "shared") == [one["deployment"]]
+    stranger = {**plan_of("1", "shared", instance_count=2), "model": "another"}
+    assert "is model 'echo's" in restore(stranger)
+    assert deployments(sandbox, "shared") == [one["deployment"]]
+    restore(one, "first")
+    assert "shared" not in sandbox.endpoints.known
+
+
+def test_a_deploy_that_is_cancelled_after_it_is_published_leaves_no_old_one(sandbox: Sandbox) -> None:
+    deploy("1", "nearly")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AzureMLRetireOperator, "advance", lambda *_: [])
+        patch.setattr(AzureMLRestoreOperator, "run", lambda *_: "")
+        second = deploy("2", "nearly")["deployment"]
+    assert len(deployments(sandbox, "nearly")) == 2
+    restore(plan_of("2", "nearly"), publish="success", retire="skipped")
+    deadline = time.monotonic() + 60
+    while deployments(sandbox, "nearly") != [second]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_undeploying_with_assets_leaves_those_of_other_endpoints(sandbox: Sandbox) -> None:
+    deploy("1", "stays")
+    deploy("1", "goes")
+    deploy("2", "goes")
+    undeploy("goes", assets=True)
+    (left,) = [version for kind, _, version in sandbox.assets.versions if kind == "models"]
+    assert left.startswith("1-")
+    undeploy("stays", assets=True)
+    assert [kind for kind, *_ in sandbox.assets.versions] == ["environments"]
 
 
 def test_undeploying_with_assets_removes_them(sandbox: Sandbox) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from slipway.containers import names
 from slipway.containers.spec import parse_cpus, parse_env, parse_memory
-from slipway.errors import UserError
+from slipway.errors import Unavailable, UserError
 from slipway.targets import Served
 from tests.containers.conftest import Place
 
@@ -94,6 +94,22 @@ def test_a_candidate_is_reached_before_it_serves_and_the_old_one_can_serve_again
     place.hook.delete_deployment(place.name, second)
     place.hook.delete_deployment(place.name, second)
     assert place.hook.served(place.name) == Served(place.name, "echo", first, None, frozenset({first}))
+
+
+def test_what_is_live_is_not_removed_and_nothing_is_where_the_door_does_not_say(place: Place) -> None:
+    first, second = live(place, "1"), place.put("2")
+    with pytest.raises(UserError, match=f"{first} .* is live"):
+        place.hook.delete_deployment(place.name, first)
+    place.hook.engine.client.stop(names.door_name(place.name))
+    unknown = Served(place.name, "echo", None, None, frozenset({first, second}), answers=False)
+    assert place.hook.served(place.name) == unknown
+    for deployment in (first, second):
+        with pytest.raises(Unavailable, match="does not run"):
+            place.hook.delete_deployment(place.name, deployment)
+        with pytest.raises(Unavailable, match="cannot be told"):
+            place.hook.stop_others(place.name, deployment)
+    place.put("2")
+    until(lambda: answers(place, ["1"]))
 
 
 @pytest.mark.requires("root")

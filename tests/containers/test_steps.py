@@ -9,22 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 from urllib.parse import quote
 
 import httpx
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from slipway.containers import names
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
-from slipway.operators.docker import DockerDeployOperator, DockerRetireOperator
-from slipway.operators.endpoints import RestoreOperator, SwitchOperator, UndeployOperator
+from slipway.operators.docker import DockerDeployOperator, DockerRestoreOperator, DockerRetireOperator
+from slipway.operators.endpoints import SwitchOperator, UndeployOperator
 from slipway.operators.images import BuildImageOperator, EnsureImageOperator
 from slipway.operators.publish import ForgetOperator, PublishOperator
 from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionOperator
 from slipway.operators.verify import VerifyOperator
 from slipway.registry import LOCK_TAG, Registry
+from tests.containers.test_endpoint import until
 from tests.model_host.hosts import ModelMaker
 from tests.plugins.conftest import mlflow_hook, mlflow_url
 
@@ -60,14 +61,15 @@ class Steps:
         assert self.run(VerifyOperator, plan) == {"verified": True}
         return deployed
 
-    def deploy(self, version: str, **options: Any) -> dict[str, Any]:
-        """All of it; returns what was published."""
+    def deploy(self, version: str, *, retire: bool = True, **options: Any) -> dict[str, Any]:
+        """All of it, or up to where it is cancelled before `retire`; returns what was published."""
         plan = self.resolve(version, **options)
         deployed = self.candidate(plan)
         self.run(SwitchOperator, plan)
         published: dict[str, Any] = self.run(PublishOperator, plan, deployed=deployed)
-        self.run(DockerRetireOperator, plan)
-        assert "published: nothing to undo" in self.run(RestoreOperator, plan)
+        if retire:
+            self.run(DockerRetireOperator, plan)
+        assert "published: nothing to undo" in self.run(DockerRestoreOperator, plan)
         return published
 
 
@@ -79,7 +81,10 @@ def steps(mlflow_hook: MlflowHook, models: ModelMaker) -> Iterator[Steps]:
     for answer in ("1", "2"):
         register(mlflow_hook, models, name, answer)
     context = {
-        "ti": mock.Mock(),
+        "ti": SimpleNamespace(
+            xcom_push=lambda key, value: None,
+            get_task_states=lambda dag_id, run_ids: {"test": {"publish": "success", "retire": "skipped"}},
+        ),
         "dag": SimpleNamespace(dag_id="deploy_docker"),
         "run_id": "test",
         "outlet_events": defaultdict(SimpleNamespace),
@@ -118,10 +123,10 @@ def test_deploy_again_replace_restore_and_undeploy(steps: Steps, mlflow_hook: Ml
     steps.candidate(plan)
     steps.run(SwitchOperator, plan)
     assert httpx.post(f"{first['url']}/invocations", json=ROWS).json() == {"predictions": ["2"]}
-    assert f"serves {first['deployment']}" in steps.run(RestoreOperator, plan)
+    assert f"serves {first['deployment']}" in steps.run(DockerRestoreOperator, plan)
     assert httpx.post(f"{first['url']}/invocations", json=ROWS).json() == {"predictions": ["1"]}
 
-    second = steps.deploy("2")
+    second = steps.deploy("2", retire=False)
     assert (second["url"], second["version"]) == (first["url"], "2")
     served = DockerEndpointHook().served(steps.model)
     assert served is not None
@@ -134,6 +139,55 @@ def test_deploy_again_replace_restore_and_undeploy(steps: Steps, mlflow_hook: Ml
     steps.run(ForgetOperator, undeploy)
     assert DockerEndpointHook().served(steps.model) is None
     assert Registry(mlflow_hook).find_deployment(steps.model, "docker", steps.model) is None
+
+
+def test_a_deploy_that_is_cancelled_while_it_waits_leaves_nothing_and_hurts_nobody(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.operators.docker._SHORT_WAIT_SECONDS", 0.0)
+    hook = DockerEndpointHook()
+    one, two = steps.resolve("1"), steps.resolve("2")
+
+    def begin(plan: dict[str, Any]) -> None:
+        image = steps.run(EnsureImageOperator, plan, include_model=True)
+        with pytest.raises(TaskDeferred):
+            steps.run(DockerDeployOperator, plan, image=image)
+
+    begin(one)
+    begin(two)
+    assert "serves nothing" in steps.run(DockerRestoreOperator, two)
+    served = hook.served(steps.model)
+    assert served is not None
+    assert served.deployments == {one["deployment"]}, "another run's first deployment is left alone"
+    assert "is removed again" in steps.run(DockerRestoreOperator, one)
+    assert hook.served(steps.model) is None
+    assert "is not there" in steps.run(DockerRestoreOperator, one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slipway.operators.docker._SHORT_WAIT_SECONDS", 15.0)
+        url = steps.deploy("1")["url"]
+    stranger = {**two, "model": "another"}
+    assert f"is model '{steps.model}'s" in steps.run(DockerRestoreOperator, stranger)
+    begin(two)
+    # The door is away for a moment: what is behind it is not taken for something that does not serve.
+    hook.engine.client.stop(names.door_name(steps.model))
+    with pytest.raises(AirflowException, match="cannot be told") as failed:
+        steps.run(DockerRestoreOperator, two)
+    assert not isinstance(failed.value, AirflowFailException), "it is tried again"
+    hook.engine.client.start(names.door_name(steps.model))
+    until(lambda: answered(url) == ["1"])
+    assert f"serves {one['deployment']}" in steps.run(DockerRestoreOperator, two)
+    served = hook.served(steps.model)
+    assert served is not None
+    assert served.deployments == {one["deployment"]}
+    assert answered(url) == ["1"]
+
+
+def answered(url: str) -> Any:
+    try:
+        return httpx.post(f"{url}/invocations", json=ROWS).json().get("predictions")
+    except httpx.TransportError:
+        return None
 
 
 def test_wrong_params_fail_at_once(steps: Steps) -> None:

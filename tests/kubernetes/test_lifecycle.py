@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from slipway.kubernetes.manifests import endpoint_labels
 from slipway.targets import Served
 from slipway_sandbox.kubernetes import ApiFault, FakeCluster
 from tests import forked
-from tests.kubernetes.steps import BODY, PLACE, go_live, rollout, trigger_of, workload
+from tests.kubernetes.steps import BODY, PLACE, go_live, rollout, workload
 
 SINGLE = {"min_replicas": 1, "max_replicas": 2}
 SCALING = {"min_replicas": 2, "max_replicas": 4}
@@ -67,8 +66,9 @@ def test_a_switch_keeps_the_old_pods_until_they_are_retired(hook: KubernetesEndp
     assert hook.invoke("churn", BODY) == ["1", "1"]
     assert hook.api.find("Ingress", "churn")
     hook.set_live("churn", two.deployment)
-    assert hook.retire("churn") == [one.deployment]
-    assert hook.retire("churn") == []
+    assert hook.retire("churn", one.deployment) == [], "it is not the one that serves any more"
+    assert hook.retire("churn", two.deployment) == [one.deployment]
+    assert hook.retire("churn", two.deployment) == []
     assert hook.served("churn") == Served(
         "churn", model="churn", live=two.deployment, deployments=frozenset({two.deployment})
     )
@@ -211,16 +211,6 @@ def test_pods_that_the_autoscaler_added_stay_at_a_redeploy(hook: KubernetesEndpo
     assert rollout(one)["complete"].startswith("3 of 3")
 
 
-def test_a_wait_that_is_killed_removes_its_deployment_but_not_a_live_one(hook: KubernetesEndpointHook) -> None:
-    one, two = workload("1"), workload("2")
-    go_live(hook, one)
-    hook.put_workload(two)
-    for made in (one, two):
-        asyncio.run(trigger_of(made).on_kill())
-    assert hook.served("churn") == Served("churn", "churn", one.deployment, None, frozenset({one.deployment}))
-    asyncio.run(trigger_of(two).on_kill())
-
-
 def test_a_missing_namespace_deployment_or_connection_is_named(
     hook: KubernetesEndpointHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +251,7 @@ def _life(kill_at: int) -> None:
     KubernetesApi._send = counted  # type: ignore[method-assign]
     hook, two = KubernetesEndpointHook(PLACE), workload("2", autoscaling=SINGLE)
     go_live(hook, two)
-    hook.retire("churn")
+    hook.retire("churn", two.deployment)
     hook.delete_endpoint("other")
 
 
@@ -280,7 +270,7 @@ def test_killed_before_any_request_and_run_again_the_end_is_the_same(
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         go_live(hook, two)
-        hook.retire("churn")
+        hook.retire("churn", two.deployment)
         assert hook.served("churn") == Served("churn", "churn", two.deployment, None, frozenset({two.deployment}))
         assert {name.partition("/")[0] for name in versions(hook)} == set(KINDS) - {"Ingress"}
         assert hook.invoke("churn", BODY) == ["2", "2"]

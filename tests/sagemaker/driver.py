@@ -1,7 +1,7 @@
 """Runs the tasks of a DAG one by one, with no Airflow around: the real operators, templates, XComs and triggers.
 
 With a state file, a run goes on where an earlier process was killed, as Airflow does when it retries a task. A task
-that fails ends the run, and its teardowns come after.
+that fails ends the run, and its teardowns come after; a run can be cancelled while one of its tasks waits.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,9 @@ class Run:
     # Runs that other runs' locks may name, and that are still going on.
     alive: set[str] = field(default_factory=set)
     file: Path | None = None
+    # The task that waits when the run is cancelled, and what is done at that moment.
+    cancelled: str = ""
+    meanwhile: Callable[[], object] = lambda: None
 
     def __getitem__(self, task_id: str) -> Any:
         """What a task returned."""
@@ -90,6 +94,11 @@ class Run:
                 self._push(task.task_id, "return_value", result)
         except DownstreamTasksSkipped as e:
             self.states |= {task.task_id: "success", **dict.fromkeys(e.tasks, "skipped")}
+        except _Cancelled:
+            self.states[task.task_id] = "failed"
+            left = (other.task_id for other in dag.tasks if not other.is_teardown)
+            self.states |= {task_id: "skipped" for task_id in left if task_id not in self.states}
+            self.error = f"{task.task_id}: cancelled"
         except AirflowException as e:
             self.states[task.task_id] = "failed"
             self.error = self.error or f"{task.task_id}: {e}"
@@ -100,6 +109,9 @@ class Run:
             try:
                 return getattr(task, method)(context, **arguments)
             except TaskDeferred as deferred:
+                if task.task_id == self.cancelled:
+                    self.meanwhile()
+                    raise _Cancelled from None
                 event = asyncio.run(_first_event(deferred.trigger))
                 method, arguments = deferred.method_name, {**(deferred.kwargs or {}), "event": event}
 
@@ -119,6 +131,7 @@ class Run:
             xcom_pull=pull,
             xcom_push=lambda key, value: self._push(task.task_id, key, value),
             get_dr_count=count,
+            get_task_states=lambda dag_id, run_ids: {run_id: dict(self.states) for run_id in run_ids},
             map_index=-1,
         )
         events: Any = _Events()
@@ -126,6 +139,10 @@ class Run:
             "dag": dag, "task": task, "ti": ti, "task_instance": ti, "run_id": self.run_id, "params": conf,
             "dag_run": SimpleNamespace(conf=conf), "outlet_events": events, "expanded_ti_count": None,
         }  # fmt: skip
+
+
+class _Cancelled(Exception):
+    """The run was marked as failed."""
 
 
 class _Events(dict[Any, Any]):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import pytest
 
-from tests.sagemaker.account import Account
+from tests.sagemaker.account import BUCKET, IMAGE, Account
 from tests.sagemaker.actions import deploy, undeploy
+from tests.sagemaker.driver import Run
 
 
 def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: str) -> None:
@@ -74,7 +78,56 @@ def test_a_failing_update_leaves_what_served(
     expected = "another planet" if version == "broken" else "golden sample"
     assert expected in run.error
     assert account.predict(endpoint) == ["one", "one"]
-    after = account.resources(endpoint)
-    assert {k: v for k, v in after.items() if k != "Objects"} == {k: v for k, v in before.items() if k != "Objects"}
+    assert account.resources(endpoint) == before
     assert undeploy(endpoint, delete_data=True).ok
     assert not any(account.resources(endpoint).values())
+
+
+def cancelled(endpoint: str, version: str, meanwhile: Callable[[], object] = lambda: None) -> Run:
+    """A deploy that is cancelled while it waits for the endpoint."""
+    conf = {"model": "echo", "endpoint": endpoint, "image": IMAGE, "version": version}
+    return Run("deploy_sagemaker", conf, cancelled="endpoint", meanwhile=meanwhile).go()
+
+
+def test_a_deploy_that_is_cancelled_while_it_waits_leaves_nothing(
+    account: Account, versions: dict[str, str], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__KILL_SECONDS", "0")
+    account.administer("settings", {"provision_seconds": 1})
+    run = cancelled(endpoint, versions["one"])
+    assert (run.states["restore"], run.states["unlock"]) == ("success", "success")
+    assert run.states["outcome"] == "failed", "a run that was cancelled is no success"
+    assert not any(account.resources(endpoint).values())
+
+    assert deploy(endpoint, version=versions["one"]).ok
+    before = account.resources(endpoint)
+    run = cancelled(endpoint, versions["two"])
+    assert run.states["restore"] == "success"
+    assert account.resources(endpoint) == before
+    assert account.predict(endpoint) == ["one", "one"]
+    assert undeploy(endpoint, delete_data=True).ok
+
+
+def test_a_lock_stays_where_nothing_could_be_restored_and_the_next_run_takes_it_over(
+    account: Account, versions: dict[str, str], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__KILL_SECONDS", "0")
+    fault = {"operation": "sagemaker:DeleteEndpoint", "error": "AccessDeniedException"}
+    run = cancelled(endpoint, versions["one"], lambda: account.administer("faults", [fault]))
+    assert run.states["restore"] == "failed"
+    assert f"slipway/{endpoint}/lock" in account.resources(endpoint)["Objects"]
+    account.administer("faults", [])
+    second = deploy(endpoint, "second", version=versions["two"])
+    assert second.ok, second.error
+    assert second["lock"] == {"clean": False}
+
+    # Cleared after the other run has begun, the first one's restore has nothing to say any more.
+    owner = json.dumps({"owner": "deploy_sagemaker/third"})
+    account.s3.put_object(Bucket=BUCKET, Key=f"slipway/{endpoint}/lock", Body=owner)
+    del run.states["restore"], run.states["unlock"]
+    run.go()
+    assert run["restore"] == "Run deploy_sagemaker/third changes the endpoint by now: nothing is undone."
+    assert account.predict(endpoint) == ["two", "two"]
+    assert f"slipway/{endpoint}/lock" in account.resources(endpoint)["Objects"], "nor is the other's lock given back"
+    account.s3.delete_object(Bucket=BUCKET, Key=f"slipway/{endpoint}/lock")
+    assert undeploy(endpoint, delete_data=True).ok

@@ -15,6 +15,8 @@ def stack() -> Iterator[RunningStack]:
     limits = {
         "AIRFLOW__SLIPWAY__PROBE_TIMEOUT_SECONDS": "25",
         "AIRFLOW__SLIPWAY__PROBE_MEMORY_BYTES": str(2 * 1024**3),
+        # A cancelled deploy is undone when its worker must have noticed.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # One for each of Airflow's simple roles that the Models page treats differently.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,uma:user,vic:viewer",
     }

@@ -56,6 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     settings = Settings(home, port, blob_port, pace=0.5, containers=False)
     bundle = certificates(home / "tls").bundle
     variables = {**settings.environment(bundle), "AIRFLOW_CONN_AZUREML_DEFAULT": settings.connection()}
+    variables["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "1"  # what a cancelled task's worker is waited for by
     with (
         running_stack(variables) as stack,
         running_sandbox(replace(settings, environments_dir=stack.stack.environments)) as sandbox,
@@ -143,6 +144,30 @@ def test_the_whole_life_under_load(place: Place, tmp_path: Path) -> None:
     stack.succeed("undeploy_azureml", {"model": "steady"})
     assert not sandbox.endpoints.known
     assert TAG not in version_tags(stack, "steady", "1")
+
+
+def test_a_deploy_that_is_cancelled_while_it_waits_leaves_what_served(place: Place) -> None:
+    stack, sandbox = place.stack, place.sandbox
+    first = place.deploy(version="1", endpoint="cancelled")
+    sandbox.faults.set({"kind": "stuck", "match": "^v2"})
+    run = stack.trigger("deploy_azureml", {"model": "steady", "version": "2", "endpoint": "cancelled", "image": IMAGE})
+
+    def cancel(tasks: list[Task]) -> None:
+        states = {task.task_id: task.state for task in tasks}
+        if states.get("deploy") == "deferred":
+            assert len(sandbox.endpoints.known["cancelled"].deployments) == 2
+            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
+
+    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    states = {task.task_id: task.state for task in stack.airflow.tasks(run)}
+    assert (states["deploy"], states["switch"], states["restore"]) == ("failed", "skipped", "success")
+    assert list(sandbox.endpoints.known["cancelled"].deployments) == [first["deployment"]]
+    assert "so it is no success" in stack.xcom(run, "outcome", "error")
+    headers = {"Authorization": f"Bearer {place.key('cancelled')}"}
+    asked = {"url": first["url"], "headers": headers, "json": {"dataframe_split": SAMPLE}}
+    answer = httpx.post(**asked, verify=str(sandbox.certificates.bundle), timeout=60)
+    assert answer.json()["predictions"] == ["one", "one"]
+    stack.succeed("undeploy_azureml", {"model": "steady", "endpoint": "cancelled"})
 
 
 def check_samples(published: dict[str, Any], sandbox: Sandbox, folder: Path, expected: list[str]) -> None:

@@ -15,6 +15,7 @@ from slipway.operators.endpoints import RestoreOperator, SwitchOperator
 from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.resolve import ResolveVersionOperator
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
+from slipway_stack.airflow_api import Task
 from tests.stack.running import RunningStack
 from tests.system.steps import constant_bundle, deploy, register, score
 
@@ -82,7 +83,23 @@ def test_what_was_published_serves_on(stack: RunningStack, versions: list[str]) 
     stack.succeed("undeploy_mlflow", {"model": "cut-short", "endpoint": "half-way"})
 
 
-def test_the_wait_in_the_triggerer_ends_with_the_deployment_and_a_kill_removes_it(versions: list[str]) -> None:
+def test_a_deploy_that_is_cancelled_while_its_task_is_at_work(stack: RunningStack, versions: list[str]) -> None:
+    one, two = versions
+    url = deploy(stack, "cut-short", version=one, endpoint="cancelled")["url"]
+    run = stack.trigger("deploy_mlflow", {"model": "cut-short", "version": two, "endpoint": "cancelled"})
+
+    def cancel(tasks: list[Task]) -> None:
+        if any(task.task_id == "deploy" and task.state == "running" for task in tasks):
+            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
+
+    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    assert "ended from outside" in stack.task_log(run, "restore")
+    assert score(url) == ["one", "one"]
+    assert deployments({"endpoint": "cancelled"}) == [one]
+    stack.succeed("undeploy_mlflow", {"model": "cut-short", "endpoint": "cancelled"})
+
+
+def test_the_wait_in_the_triggerer_ends_with_the_deployment(versions: list[str]) -> None:
     plan = plan_of(versions[0], "deferred")
     ModelHostHook().put_deployment("deferred", plan["deployment"], plan["spec"])
     trigger = ModelHostDeploymentTrigger("model_host_default", "deferred", plan["deployment"], time.time() + 60)
@@ -97,8 +114,7 @@ def test_the_wait_in_the_triggerer_ends_with_the_deployment_and_a_kill_removes_i
     assert event["deployment"]["state"] == "ready"
     operator = ModelHostDeployOperator(task_id="deploy", plan=plan)
     assert operator.execute_complete(CONTEXT, event)["url"].endswith("/endpoints/deferred")
-    asyncio.run(trigger.on_kill())
-    assert deployments(plan) in (None, [])
-    asyncio.run(trigger.on_kill())
+    assert "is removed again" in restore(plan)
+    assert deployments(plan) is None
     (event,) = asyncio.run(wait())
-    assert "error" in event, "a deployment that is gone is not waited for"
+    assert "gone" in event, "a deployment that is gone is not waited for"

@@ -64,8 +64,11 @@ class MlClient:
         )
         return str(self._do(lambda: self._client.environments.create_or_update(environment).id))
 
-    def begin_endpoint(self, plan: dict[str, Any]) -> str | None:
-        """Begin to create the endpoint; return the URL of the operation."""
+    def begin_endpoint(self, plan: dict[str, Any], tags: dict[str, str]) -> str | None:
+        """Begin to create the endpoint; return the URL of the operation.
+
+        :param tags: of this run, beside those of the plan.
+        """
         from azure.ai.ml.entities import ManagedOnlineEndpoint
 
         spec = plan["spec"]
@@ -73,7 +76,7 @@ class MlClient:
             name=plan["endpoint"],
             auth_mode=spec["auth_mode"],
             description=f"Model {plan['model']}, deployed by Slipway",
-            tags={**(spec.get("tags") or {}), names.MODEL: plan["model"]},
+            tags={**(spec.get("tags") or {}), names.MODEL: plan["model"], **tags},
         )
         self._operation = None
         self._do(lambda: self._client.online_endpoints.begin_create_or_update(endpoint))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -19,6 +19,9 @@ from slipway.azureml.ownership import made_at
 from slipway.azureml.workspace import Workspace
 from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.targets import Served
+
+if TYPE_CHECKING:
+    from slipway.azureml.assets import MlClient
 
 __all__ = ["AzureMLEndpointHook", "AzureMLHook", "endpoint_path", "traffic_of"]
 
@@ -61,6 +64,13 @@ class AzureMLHook(BaseHook):
             return Workspace.from_connection(await self.aget_connection(self.conn_id))
         except AirflowNotFoundException:
             raise _no_connection(self.conn_id) from None
+
+    @cached_property
+    def client(self) -> MlClient:
+        """azure-ai-ml's client of the workspace, which takes seconds to import."""
+        from slipway.azureml.assets import MlClient
+
+        return MlClient(self.workspace)
 
     @cached_property
     def arm(self) -> Arm:
@@ -125,6 +135,37 @@ class AzureMLEndpointHook(AzureMLHook):
             previous=max(before)[1] if before else None,
             deployments=frozenset(deployments),
         )
+
+    def replaced(self, endpoint: str, deployment: str) -> list[str]:
+        """Return which of Slipway's deployments one that has all traffic has replaced; none if it has not.
+
+        A younger one is another run's that is under way.
+        """
+        deployments, found = self.deployments(endpoint), self.endpoint(endpoint)
+        ours = deployments.get(deployment)
+        if ours is None or found is None or traffic_of(found) != {deployment: 100}:
+            self.log.info("Deployment %s is not the one that serves (any more): it has replaced none.", deployment)
+            return []
+        return [name for name, d in deployments.items() if names.of_slipway(d) and made_at(d) < made_at(ours)]
+
+    def remove_models(self, model: str) -> list[str]:
+        """Remove the assets of a model that Slipway made and no deployment of any endpoint uses; return their names."""
+        used = {
+            str(deployment["properties"].get("model") or "").lower()
+            for endpoint in self.arm.list("/onlineEndpoints")
+            for deployment in self.deployments(endpoint["name"]).values()
+        }
+        removed = []
+        for version in self.arm.list(f"/models/{model}/versions"):
+            name = f"{model}:{version['name']}"
+            if names.MODEL not in (version["properties"].get("tags") or {}):
+                continue
+            if str(version["id"]).lower() in used:
+                self.log.info("Model asset %s stays: a deployment of another endpoint uses it.", name)
+                continue
+            self.arm.delete(f"/models/{model}/versions/{version['name']}")
+            removed.append(name)
+        return removed
 
     def set_live(self, endpoint: str, deployment: str) -> None:
         """Give a deployment all traffic, and wait until it has it."""

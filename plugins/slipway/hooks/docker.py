@@ -49,16 +49,24 @@ class DockerEndpointHook:
         containers = self._containers(endpoint)
         if not containers:
             return None
-        status = self._status(endpoint)
-        deployments = {c["Labels"][names.DEPLOYMENT_LABEL] for c in containers if names.DEPLOYMENT_LABEL in c["Labels"]}
-        live, previous = (status.get(key) if status.get(key) in deployments else None for key in ("live", "previous"))
-        owners = {c["Labels"].get(names.MODEL_LABEL) for c in containers if names.MODEL_LABEL in c["Labels"]}
+        try:
+            status, answers = self._status(endpoint), True
+        except Unavailable as e:
+            self.engine.log.warning("%s", e)
+            status, answers = {}, False
+        models = {
+            c["Labels"][names.DEPLOYMENT_LABEL]: c["Labels"].get(names.MODEL_LABEL)
+            for c in containers
+            if names.DEPLOYMENT_LABEL in c["Labels"]
+        }
+        live, previous = (status.get(key) if status.get(key) in models else None for key in ("live", "previous"))
         return Served(
             endpoint=endpoint,
-            model=min(owners) if owners else None,
+            model=models[live] if live else min(filter(None, models.values()), default=None),
             live=live,
             previous=previous,
-            deployments=frozenset(deployments),
+            deployments=frozenset(models),
+            answers=answers,
         )
 
     def url(self, endpoint: str) -> str:
@@ -127,7 +135,10 @@ class DockerEndpointHook:
             state = self.engine.client.inspect_container(name)["State"]
         if not state["Running"]:
             raise UserError(self._obituary(name, state))
-        upstream = self._status(endpoint).get("deployments", {}).get(deployment, {})
+        try:
+            upstream = self._status(endpoint).get("deployments", {}).get(deployment, {})
+        except Unavailable:
+            return "starting"  # so does the door, then
         return "ready" if upstream.get("up") else "starting"
 
     def set_live(self, endpoint: str, deployment: str) -> None:
@@ -145,8 +156,11 @@ class DockerEndpointHook:
         Each server gets SIGTERM and ends once its requests are answered.
 
         :raises UserError: if the deployment that is to stay is not the live one.
+        :raises Unavailable: if the front door does not say what is live.
         """
         served = self.served(endpoint)
+        if served and not served.answers:
+            raise Unavailable(f"What endpoint '{endpoint}' serves cannot be told, so nothing of it is removed now.")
         if served is None or served.live != deployment:
             raise UserError(f"Endpoint '{endpoint}' does not serve {deployment} any more: another deploy went on.")
         others = sorted(served.deployments - {deployment})
@@ -155,7 +169,14 @@ class DockerEndpointHook:
         return others
 
     def delete_deployment(self, endpoint: str, deployment: str) -> None:
-        """Remove a deployment that does not serve; it is well if it is not there."""
+        """Remove a deployment that does not serve; it is well if it is not there.
+
+        :raises UserError: if it is live.
+        :raises Unavailable: if the front door does not say.
+        """
+        # The door is asked before anything is removed: it may serve what its last switch named, and nobody else knows.
+        if self._status(endpoint).get("live") == deployment:
+            raise UserError(f"Deployment {deployment} of endpoint '{endpoint}' is live: let another one serve first.")
         self._remove(names.server_name(endpoint, deployment))
         if self._find(names.door_name(endpoint)):
             self._door(endpoint, "drop", deployment)
@@ -243,10 +264,13 @@ class DockerEndpointHook:
             raise
 
     def _status(self, endpoint: str) -> dict[str, Any]:
-        """Return what the door knows; nothing if it is not up."""
+        """Return what the door knows; nothing if there is no door.
+
+        :raises Unavailable: if it is not up.
+        """
         try:
             return self._door(endpoint, "status")
-        except (NotFound, Unavailable):
+        except NotFound:
             return {}
 
     def _door(self, endpoint: str, command: str, deployment: str = "") -> dict[str, Any]:

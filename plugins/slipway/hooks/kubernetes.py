@@ -136,11 +136,14 @@ class KubernetesEndpointHook:
             for found in self.api.find_all(kind, manifests.endpoint_labels(endpoint)):
                 self.api.delete(kind, found["metadata"]["name"])
 
-    def retire(self, endpoint: str) -> list[str]:
-        """Remove what served before the live deployment, and what killed deploys left long ago; return the names."""
+    def retire(self, endpoint: str, deployment: str) -> list[str]:
+        """Remove what served before a deployment, and what killed deploys left long ago; return the names.
+
+        Where another one is live by now, nothing is removed: its run may have to fall back to what is there.
+        """
         service = self.api.find("Service", endpoint)
         live = self._live(service)
-        if service is None or live is None or not manifests.is_ours(service, endpoint):
+        if service is None or live != deployment or not manifests.is_ours(service, endpoint):
             return []
         previous = (service["metadata"].get("annotations") or {}).get(ANNOTATION_PREVIOUS)
         retired = []

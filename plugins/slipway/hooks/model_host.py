@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from slipway.errors import NotFound, Unavailable, UserError
@@ -70,11 +69,6 @@ class ModelHostHook(RestHook):
         """
         path = f"/v1/endpoints/{endpoint}/deployments/{deployment}"
         return await self._call_async("GET", path, params={"wait": wait}, timeout=wait + self.timeout_seconds)
-
-    async def discard(self, endpoint: str, deployment: str) -> None:
-        """Remove a deployment, unless it is live, without blocking the triggerer."""
-        with suppress(UserError):  # gone, or live
-            await self._call_async("DELETE", f"/v1/endpoints/{endpoint}/deployments/{deployment}")
 
     async def _call_async(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         import httpx

@@ -11,9 +11,9 @@ from airflow.sdk import BaseHook
 
 from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.sagemaker_errors import AlreadyThere, translated
+from slipway.hooks.sagemaker_place import region_of
 from slipway.sagemaker import names
-from slipway.sagemaker.place import region_of
-from slipway.sagemaker.requests import back_request, tag_list
+from slipway.sagemaker.requests import tag_list
 from slipway.targets import Served
 
 if TYPE_CHECKING:
@@ -102,13 +102,6 @@ class SageMakerEndpointHook(BaseHook):
         with translated(f"update endpoint '{request['EndpointName']}'", self.conn_id):
             self._hook.update_endpoint(request, wait_for_completion=False)
 
-    def set_live(self, endpoint: str, deployment: str) -> None:
-        """Let an endpoint change to a deployment that is there; SageMaker takes minutes, and it is not waited for."""
-        name = names.resource_name(endpoint, deployment)
-        if (found := self.describe(endpoint)) and found["EndpointConfigName"] == name:
-            return
-        self.update_endpoint(back_request(endpoint, name))
-
     def delete_endpoint(self, endpoint: str) -> None:
         """Let an endpoint be deleted; it is not waited for, and may be gone already."""
         try:
@@ -164,10 +157,6 @@ class SageMakerEndpointHook(BaseHook):
         except AlreadyThere:
             return False
         return True
-
-    def delete_deployment(self, endpoint: str, deployment: str) -> None:
-        """Delete a deployment's configuration and model; it must not serve, and may be half gone."""
-        self.delete_resource(names.resource_name(endpoint, deployment))
 
     def delete_resource(self, name: str) -> None:
         """Delete the configuration and the model of a name, in the order that leaves nothing pointing to nothing."""

@@ -70,8 +70,8 @@ class SageMakerDataHook(BaseHook):
             return False
         return True
 
-    def store(self, model: Path, *, uri: str | None = None, kms: str | None = None) -> str:
-        """Upload a model directory as `model.tar.gz`, unless it is there, and return its S3 URI.
+    def store(self, model: Path, *, uri: str | None = None, kms: str | None = None) -> tuple[str, bool]:
+        """Upload a model directory as `model.tar.gz`, unless it is there; return its S3 URI, and whether it is new.
 
         It goes through memory in parts, whatever its size; only the model directory itself is on disk.
 
@@ -81,7 +81,7 @@ class SageMakerDataHook(BaseHook):
         uri = uri or f"s3://{self.bucket}/{_ROOT}/{self.endpoint}/{archive_digest(model)}/model.tar.gz"
         if self.exists(uri):
             self.log.info("The model data is in S3 already: %s", uri)
-            return uri
+            return uri, False
         parts = urlsplit(uri)
         bucket, key = parts.netloc, parts.path.lstrip("/")
         with translated(f"write '{uri}'", self.conn_id):
@@ -89,10 +89,21 @@ class SageMakerDataHook(BaseHook):
             extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms} if kms else {}
             _stream(model, lambda file: self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra))
         self.log.info("Uploaded the model data to %s", uri)
-        return uri
+        return uri, True
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; it is well if it is not there."""
+        parts = urlsplit(uri)
+        with translated(f"delete '{uri}'", self.conn_id):
+            self._client.delete_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+
+    def abort_uploads(self) -> None:
+        """Abort what killed uploads of the endpoint's model data left."""
+        with translated(f"abort uploads of endpoint '{self.endpoint}'", self.conn_id):
+            self._abort_uploads(self.bucket, f"{_ROOT}/{self.endpoint}/")
 
     def _abort_uploads(self, bucket: str, key: str) -> None:
-        """Abort what a killed upload of this object left: S3 keeps its parts, and charges for them."""
+        """Abort what killed uploads below a key left: S3 keeps their parts, and charges for them."""
         listed = self._client.list_multipart_uploads(Bucket=bucket, Prefix=key)
         for upload in listed.get("Uploads", []):
             self._client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -20,7 +20,7 @@ from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
 from slipway.hooks.mlflow import MlflowHook
 from slipway.model_download import download_model
-from slipway.operators.azureml_base import AzureMLOperator
+from slipway.operators.azureml_base import AzureMLOperator, run_of
 from slipway.operators.base import PlanOperator
 from slipway.operators.endpoints import check_owner
 from slipway.registry import Registry
@@ -87,13 +87,13 @@ class AzureMLDeployOperator(AzureMLOperator):
         self.traffic = traffic
 
     def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> dict[str, Any]:
-        plan, run = self.plan, f"{context['dag'].dag_id}/{context['run_id']}"
+        plan, run = self.plan, run_of(context)
         path, own_path = endpoint_path(plan["endpoint"]), endpoint_path(plan["endpoint"], plan["deployment"])
         self.wait(hook, path, deadline)
         endpoint = hook.endpoint(plan["endpoint"])
         ownership.check(endpoint, plan)
         if endpoint is None or state_of(endpoint) in {"Failed", "Canceled"}:
-            endpoint = self._create_endpoint(hook, path, deadline)
+            endpoint = self._create_endpoint(hook, run, path, deadline)
         ownership.check(endpoint, plan)
         check_owner(hook.served(plan["endpoint"]), plan)
         self.wait(hook, own_path, deadline)
@@ -118,11 +118,9 @@ class AzureMLDeployOperator(AzureMLOperator):
             hook.scale(plan, rules)
         return self._described(hook, endpoint)
 
-    def _create_endpoint(self, hook: AzureMLEndpointHook, path: str, deadline: float) -> dict[str, Any]:
-        from slipway.azureml.assets import MlClient
-
+    def _create_endpoint(self, hook: AzureMLEndpointHook, run: str, path: str, deadline: float) -> dict[str, Any]:
         try:
-            operation = MlClient(hook.workspace).begin_endpoint(self.plan)
+            operation = hook.client.begin_endpoint(self.plan, {names.RUN: run})
         except Unavailable as e:
             if "exist" in str(e) and hook.endpoint(self.plan["endpoint"]) is None:
                 raise UserError(
@@ -137,11 +135,9 @@ class AzureMLDeployOperator(AzureMLOperator):
         return endpoint
 
     def _create_deployment(self, hook: AzureMLEndpointHook, run: str) -> str | None:
-        from slipway.azureml.assets import MlClient
-
         plan = self.plan
         image = self.image["image"] if isinstance(self.image, dict) else str(self.image)
-        client = MlClient(hook.workspace)
+        client = hook.client
         asset = f"/models/{plan['model']}/versions/{names.model_version(plan['spec'])}"
         known = hook.arm.get(asset)
         if known:

@@ -11,11 +11,13 @@ from airflow.sdk.definitions.context import Context
 from slipway.azureml import names, ownership, traffic
 from slipway.errors import UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
-from slipway.operators.azureml_base import AzureMLOperator
-from slipway.operators.endpoints import check_owner, check_undeployable
+from slipway.operators.azureml_base import AzureMLOperator, run_of
+from slipway.operators.ending import published_and_left
+from slipway.operators.endpoints import RestoreOperator, check_owner, check_undeployable
 from slipway.operators.verify import manifest_of, verify_golden
+from slipway.targets import Served
 
-__all__ = ["AzureMLRetireOperator", "AzureMLShiftOperator", "AzureMLUndeployOperator"]
+__all__ = ["AzureMLRestoreOperator", "AzureMLRetireOperator", "AzureMLShiftOperator", "AzureMLUndeployOperator"]
 
 
 class AzureMLShiftOperator(AzureMLOperator):
@@ -86,32 +88,44 @@ class AzureMLRetireOperator(AzureMLOperator):
 
     def advance(self, context: Context, hook: AzureMLEndpointHook, deadline: float) -> list[str]:  # noqa: ARG002
         """Return what was removed by this try."""
-        plan = self.plan
-        deployments = hook.deployments(plan["endpoint"])
-        ours = deployments.get(plan["deployment"])
-        served = hook.endpoint(plan["endpoint"])
-        if ours is None or served is None or traffic_of(served) != {plan["deployment"]: 100}:
-            self.log.info(
-                "Deployment %s is not the one that serves (any more): nothing is removed.", plan["deployment"]
-            )
-            return []
-        # A younger one is another run's that is under way.
-        old = [
-            n for n, d in deployments.items() if names.of_slipway(d) and ownership.made_at(d) < ownership.made_at(ours)
-        ]
+        endpoint = self.plan["endpoint"]
+        old = hook.replaced(endpoint, self.plan["deployment"])
         for name in old:
-            hook.begin_delete(plan["endpoint"], name)
+            hook.begin_delete(endpoint, name)
         for name in old:
-            self.wait(hook, endpoint_path(plan["endpoint"], name), deadline)
+            self.wait(hook, endpoint_path(endpoint, name), deadline)
             self.log.info("Deployment %s, which served before, is removed.", name)
         return old
+
+
+class AzureMLRestoreOperator(RestoreOperator):
+    """Undo a deploy that was not published; of one that was, have removed what it replaced, if that was not done yet.
+
+    :param plan: what `ResolveVersionOperator` returned.
+    """
+
+    def published(self, context: Context) -> str:
+        """Return what was done, in words."""
+        if published_and_left(context):
+            hook = AzureMLEndpointHook(self.plan["conn_id"])
+            for name in hook.replaced(self.plan["endpoint"], self.plan["deployment"]):
+                hook.begin_delete(self.plan["endpoint"], name)
+        return super().published(context)
+
+    def owns(self, context: Context, served: Served) -> bool:
+        """Whether nothing is there of the endpoint but what this run made."""
+        if served.deployments:
+            return super().owns(context, served)
+        # Without a deployment it may be another run's that is about to make one.
+        found = AzureMLEndpointHook(self.plan["conn_id"]).endpoint(self.plan["endpoint"])
+        return found is not None and ownership.made_by(found, run_of(context))
 
 
 class AzureMLUndeployOperator(AzureMLOperator):
     """Remove an endpoint's deployments, then the endpoint; only what carries Slipway's tags.
 
     :param plan: what `ResolveDeploymentOperator` returned.
-    :param assets: remove the model assets of this model, too.
+    :param assets: remove the model's assets, too, but for those that other endpoints use.
     """
 
     template_fields: Sequence[str] = ("plan", "assets")
@@ -154,11 +168,6 @@ class AzureMLUndeployOperator(AzureMLOperator):
         hook.begin_delete(endpoint)
         self.wait(hook, path, deadline)
         if self.assets:
-            self._remove_assets(hook)
+            for name in hook.remove_models(plan["model"]):
+                self.log.info("Model asset %s is removed.", name)
         return {"endpoint": endpoint}
-
-    def _remove_assets(self, hook: AzureMLEndpointHook) -> None:
-        for version in hook.arm.list(f"/models/{self.plan['model']}/versions"):
-            if names.MODEL in (version["properties"].get("tags") or {}):
-                hook.arm.delete(f"/models/{self.plan['model']}/versions/{version['name']}")
-                self.log.info("Model asset %s:%s is removed.", self.plan["model"], version["name"])

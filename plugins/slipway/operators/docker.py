@@ -11,16 +11,17 @@ from airflow.sdk.definitions.context import Context
 
 from slipway import settings
 from slipway.containers.spec import ServerSpec, parse_cpus, parse_env, parse_memory
-from slipway.errors import SlipwayError, UserError
+from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
 from slipway.operators.base import PlanOperator, one_sentence
-from slipway.operators.endpoints import check_owner
+from slipway.operators.ending import published_and_left
+from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
 from slipway.triggers.docker import DockerDeploymentTrigger
 
-__all__ = ["DockerDeployOperator", "DockerRetireOperator"]
+__all__ = ["DockerDeployOperator", "DockerRestoreOperator", "DockerRetireOperator"]
 
 # Most servers are up within this time, sooner than a trip to the triggerer and back.
 _SHORT_WAIT_SECONDS = 15.0
@@ -86,18 +87,17 @@ class DockerDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the deployment failed or was not ready in time.
+        :raises Unavailable: if it was removed meanwhile.
         """
         with one_sentence(context):
             hook = DockerEndpointHook(self.plan["conn_id"])
+            if "gone" in event:
+                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                raise Unavailable(event["error"])
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])
             return self._ready(hook)
-
-    def on_kill(self) -> None:
-        """Leave nothing behind when the task is cleared or marked while it runs."""
-        if isinstance(self.plan, dict):
-            discard(DockerEndpointHook(self.plan["conn_id"]), self.plan)
 
     def _state(self, hook: DockerEndpointHook) -> str:
         try:
@@ -132,12 +132,28 @@ class DockerRetireOperator(PlanOperator):
         return {"removed": removed}
 
 
+class DockerRestoreOperator(RestoreOperator):
+    """Undo a deploy that was not published; of one that was, remove what it replaced, if that was not done yet.
+
+    :param plan: what `ResolveVersionOperator` returned.
+    """
+
+    def published(self, context: Context) -> str:
+        """Return what was done, in words."""
+        if published_and_left(context):
+            hook = DockerEndpointHook(self.plan["conn_id"])
+            served = hook.served(self.plan["endpoint"])
+            if served and served.live == self.plan["deployment"]:
+                hook.stop_others(self.plan["endpoint"], self.plan["deployment"])
+        return super().published(context)
+
+
 def discard(hook: DockerEndpointHook, plan: dict[str, Any]) -> None:
     """Remove a deployment that does not serve, and a front door that it was to be the first behind."""
     endpoint, deployment = plan["endpoint"], plan["deployment"]
     try:
         served = hook.served(endpoint)
-        if served is None or served.live == deployment:
+        if served is None or not served.answers or served.live == deployment:
             return
         record = Registry(MlflowHook()).find_deployment(plan["model"], plan["target"], endpoint)
         if record and record.deployment == deployment:

@@ -6,12 +6,13 @@ from typing import Any
 
 from airflow.sdk.definitions.context import Context
 
-from slipway.errors import NotFound, UserError
+from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.operators.base import PlanOperator
+from slipway.operators.ending import AfterAllOperator
 from slipway.operators.verify import manifest_of, verify_golden
 from slipway.registry import Registry
-from slipway.targets import EndpointHook, Served, endpoint_hook
+from slipway.targets import Served, SwitchingHook, switching_hook
 
 __all__ = ["RestoreOperator", "SwitchOperator", "UndeployOperator", "check_owner", "check_undeployable", "fallback"]
 
@@ -29,49 +30,73 @@ class SwitchOperator(PlanOperator):
             task then restores what served before.
         """
         plan = self.plan
-        hook = endpoint_hook(plan["target"], plan["conn_id"])
+        hook = switching_hook(plan["target"], plan["conn_id"])
         check_owner(hook.served(plan["endpoint"]), plan)
         hook.set_live(plan["endpoint"], plan["deployment"])
         verify_golden(hook, plan["endpoint"], manifest_of(plan, self.mlflow_conn_id))
         return {"live": plan["deployment"]}
 
 
-class RestoreOperator(PlanOperator):
+class RestoreOperator(AfterAllOperator, PlanOperator):
     """Undo a deploy that was not published: what served before serves on, and nothing new stays.
 
-    What MLflow records decides, not what earlier tasks of this run returned: another run may have published
-    meanwhile, and a run that is cleared has results of its first time.
+    It runs however the deploy ended: also where it was cancelled or killed, or refused before anything was made. What
+    MLflow records and the target says decides, not what earlier tasks of this run returned: another run may have
+    published meanwhile, and a run that is cleared has results of its first time.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def run(self, context: Context) -> str:  # noqa: ARG002
-        """Return what was done, in words."""
+    def run(self, context: Context) -> str:
+        """Return what was done, in words.
+
+        :raises Unavailable: if it cannot be undone now.
+        """
         plan = self.plan
-        hook = endpoint_hook(plan["target"], plan["conn_id"])
-        done = self._restore(hook, plan["endpoint"], plan["deployment"])
+        hook = switching_hook(plan["target"], plan["conn_id"])
+        registry = Registry(MlflowHook(self.mlflow_conn_id))
+        record = registry.find_deployment(plan["model"], plan["target"], plan["endpoint"])
+        recorded = record.deployment if record else None
+        if recorded == plan["deployment"]:
+            done = self.published(context)
+        else:
+            try:
+                done = self._restore(context, hook, recorded)
+            except UserError as e:
+                # What cannot be undone at this moment may be in the next: the endpoint has changed meanwhile.
+                raise Unavailable(str(e)) from None
         self.log.info("%s", done)
         return done
 
-    def _restore(self, hook: EndpointHook, endpoint: str, ours: str) -> str:
-        registry = Registry(MlflowHook(self.mlflow_conn_id))
-        record = registry.find_deployment(self.plan["model"], self.plan["target"], endpoint)
-        recorded = record.deployment if record else None
-        if recorded == ours:
-            return "The deployment is published: nothing to undo."
+    def published(self, context: Context) -> str:  # noqa: ARG002
+        """Finish what comes after publishing, where the run did not come to it; return what was done, in words."""
+        return "The deployment is published: nothing to undo."
+
+    def owns(self, context: Context, served: Served) -> bool:  # noqa: ARG002
+        """Whether nothing is there of an endpoint but what this deploy made."""
+        return served.deployments <= {self.plan["deployment"]}
+
+    def _restore(self, context: Context, hook: SwitchingHook, recorded: str | None) -> str:
+        endpoint, ours = self.plan["endpoint"], self.plan["deployment"]
         served = hook.served(endpoint)
         if served is None:
             return f"Endpoint '{endpoint}' is not there: nothing to undo."
+        if served.model not in {None, self.plan["model"]}:
+            if ours in served.deployments:
+                hook.delete_deployment(endpoint, ours)
+            return f"Endpoint '{endpoint}' is model '{served.model}'s, and nothing of this run is there (any more)."
+        if self.owns(context, served):
+            hook.delete_endpoint(endpoint)
+            return f"Endpoint '{endpoint}' was new, or had nothing left to serve, and is removed again."
+        if not served.answers:
+            raise Unavailable(f"What endpoint '{endpoint}' serves cannot be told, so nothing of it is removed now.")
         serves = served.live
         if serves in {ours, None}:
             serves = fallback(served, recorded, ours)
-            if serves is None and served.deployments <= {ours}:
-                hook.delete_endpoint(endpoint)
-                return f"Endpoint '{endpoint}' was new, and is removed again."
             if serves is not None:
                 hook.set_live(endpoint, serves)
         hook.delete_deployment(endpoint, ours)
-        return f"Deployment {ours} is removed; endpoint '{endpoint}' serves {serves or 'nothing'}."
+        return f"Deployment {ours} is not there (any more); endpoint '{endpoint}' serves {serves or 'nothing'}."
 
 
 class UndeployOperator(PlanOperator):
@@ -87,16 +112,20 @@ class UndeployOperator(PlanOperator):
         :raises UserError: if it is another model's.
         """
         plan = self.plan
-        hook = endpoint_hook(plan["target"], plan["conn_id"])
+        hook = switching_hook(plan["target"], plan["conn_id"])
         check_undeployable(hook.served(plan["endpoint"]), plan)
         hook.delete_endpoint(plan["endpoint"])
         return {"endpoint": plan["endpoint"]}
 
 
 def fallback(served: Served, recorded: str | None, ours: str) -> str | None:
-    """Return the deployment that is to serve in place of `ours`: the recorded one, else the previous one, if there."""
+    """Return the deployment that is to serve in place of `ours`: the recorded one, else the previous one, if there.
+
+    Where nothing serves, only the recorded one: what else is there may be another run's that is not verified yet.
+    """
     usable = served.deployments - {ours}
-    return next((there for there in (recorded, served.previous) if there in usable), None)
+    wanted = (recorded, served.previous) if served.live else (recorded,)
+    return next((there for there in wanted if there in usable), None)
 
 
 def check_owner(served: Served | None, plan: dict[str, Any]) -> None:

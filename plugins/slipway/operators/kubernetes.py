@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk.definitions.context import Context
 
 from slipway import settings
-from slipway.errors import UserError
+from slipway.errors import Unavailable, UserError
 from slipway.hooks.kubernetes import KubernetesEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.kubernetes.manifests import CONTAINER, Manifest, Workload, options_of
@@ -73,10 +73,14 @@ class KubernetesDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the rollout failed; what served before serves on, and the new pods are removed.
+        :raises Unavailable: if the Deployment was removed meanwhile.
         """
         with one_sentence(context):
             hook = KubernetesEndpointHook(self.plan["conn_id"])
             if "error" in event:
+                if event.get("gone"):
+                    # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                    raise Unavailable(event["error"])
                 for line in event["log"]:
                     self.log.error("pod: %s", line)
                 self._discard(hook)
@@ -84,16 +88,11 @@ class KubernetesDeployOperator(PlanOperator):
             self.log.info("%s.", event["complete"])
             found = hook.deployment(self.plan["endpoint"], self.plan["deployment"])
             if found is None:
-                raise UserError(
+                raise Unavailable(
                     f"Deployment {self.plan['deployment']} of endpoint '{self.plan['endpoint']}' was removed while it "
                     "was waited for: deploy again."
                 )
             return self._deployed(hook, found)
-
-    def on_kill(self) -> None:
-        """Leave nothing behind when the task is cleared or marked while it runs."""
-        if isinstance(self.plan, dict):
-            self._discard(KubernetesEndpointHook(self.plan["conn_id"]))
 
     def _workload(self) -> Workload:
         plan = self.plan
@@ -156,17 +155,11 @@ class KubernetesRestoreOperator(RestoreOperator):
     :param plan: what `ResolveVersionOperator` returned.
     """
 
-    def run(self, context: Context) -> str:
+    def published(self, context: Context) -> str:
         """Return what was done, in words."""
-        done = super().run(context)
-        plan = self.plan
-        registry = Registry(MlflowHook(self.mlflow_conn_id))
-        record = registry.find_deployment(plan["model"], plan["target"], plan["endpoint"])
-        # Where another run is between its switch and its record, what served before is what it falls back to.
-        if record and record.deployment == plan["deployment"]:
-            for name in KubernetesEndpointHook(plan["conn_id"]).retire(plan["endpoint"]):
-                self.log.info("Deployment %s served before, and is removed.", name)
-        return done
+        for name in KubernetesEndpointHook(self.plan["conn_id"]).retire(self.plan["endpoint"], self.plan["deployment"]):
+            self.log.info("Deployment %s served before, and is removed.", name)
+        return super().published(context)
 
 
 def _place(hook: KubernetesEndpointHook) -> str:

@@ -24,7 +24,7 @@ _SHORT_WAIT_SECONDS = 8.0
 class ModelHostDeployOperator(PlanOperator):
     """Start a deployment beside what the endpoint serves, and wait until it is ready.
 
-    Returns `url`, `environment`, `auth` and `token_url`.
+    Returns `deployment`, `url`, `environment`, `auth` and `token_url`.
 
     :param plan: what `ResolveVersionOperator` returned.
     """
@@ -57,18 +57,17 @@ class ModelHostDeployOperator(PlanOperator):
         """Go on after the wait.
 
         :raises UserError: if the deployment failed or was not ready in time.
+        :raises Unavailable: if it was removed meanwhile.
         """
         with one_sentence(context):
             hook = ModelHostHook(self.plan["conn_id"])
+            if "gone" in event:
+                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
+                raise Unavailable(event["error"])
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])
             return self._ready(hook, event["deployment"])
-
-    def on_kill(self) -> None:
-        """Leave nothing behind when the task is cleared or marked while it runs."""
-        if isinstance(self.plan, dict):
-            discard(ModelHostHook(self.plan["conn_id"]), self.plan)
 
     def _ready(self, hook: ModelHostHook, deployment: dict[str, Any]) -> dict[str, Any]:
         if deployment["state"] == "failed":
@@ -78,6 +77,7 @@ class ModelHostDeployOperator(PlanOperator):
             raise (Unavailable if deployment["passing"] else UserError)(str(deployment["error"]))
         auth = deployment["auth"]
         return {
+            "deployment": self.plan["deployment"],
             "url": deployment["url"],
             "environment": self.plan["spec"]["lock_digest"],
             "auth": auth,

@@ -10,6 +10,7 @@ from airflow.sdk.definitions.context import Context
 
 from slipway.assets import ENDPOINT
 from slipway.domain import DeploymentRecord
+from slipway.errors import UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.links import EndpointLink
 from slipway.operators.base import PlanOperator
@@ -27,7 +28,7 @@ class PublishOperator(PlanOperator):
 
     :param plan: what `ResolveVersionOperator` returned.
     :param deployed: what the target's deploy operator returned: `url`, and `environment` or `image`,
-        `auth`, `token_url`, `console_url`, `details` and `sample_values` where they apply.
+        `deployment`, `auth`, `token_url`, `console_url`, `details` and `sample_values` where they apply.
     """
 
     template_fields: Sequence[str] = ("plan", "deployed")
@@ -41,8 +42,15 @@ class PublishOperator(PlanOperator):
         """Publish the endpoint and return its record.
 
         :raises NotFound: if the version has been deleted from MLflow meanwhile.
+        :raises UserError: if the plan is not what was deployed.
         """
         plan, deployed = self.plan, self.deployed
+        if deployed.get("deployment", plan["deployment"]) != plan["deployment"]:
+            # A task that is cleared has the teardowns' setup run again, which may find a newer version.
+            raise UserError(
+                f"This run deployed {deployed['deployment']}, and now means version {plan['version']} "
+                f"({plan['deployment']}): run {context['dag'].dag_id} anew, with the version that you want."
+            )
         registry = Registry(MlflowHook(self.mlflow_conn_id))
         record = DeploymentRecord(
             endpoint=plan["endpoint"],

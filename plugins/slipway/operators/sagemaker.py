@@ -15,6 +15,7 @@ from slipway.errors import UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import SageMakerEndpointHook
 from slipway.hooks.sagemaker_data import SageMakerDataHook
+from slipway.hooks.sagemaker_place import find_place
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.model_download import download_model
 from slipway.operators import sagemaker_planning as planning
@@ -23,7 +24,6 @@ from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionO
 from slipway.operators.verify import manifest_of, verify_golden
 from slipway.registry import Registry
 from slipway.sagemaker.options import Options
-from slipway.sagemaker.place import Place
 from slipway.sagemaker.requests import config_request, model_request
 
 __all__ = [
@@ -64,7 +64,7 @@ class SageMakerResolveOperator(ResolveVersionOperator):
 
         :raises UserError: if an option is wrong, or region, account or role is not set.
         """
-        place = Place.find(self.conn_id, self.place)
+        place = find_place(self.conn_id, self.place)
         options = Options.parse(self.options)
         more = {
             "place": place.as_dict(),
@@ -100,7 +100,7 @@ class SageMakerResolveDeploymentOperator(ResolveDeploymentOperator):
 
         :raises UserError: if a name is not allowed, or region or account is not set.
         """
-        place = Place.find(self.conn_id, self.place, with_role=False)
+        place = find_place(self.conn_id, self.place, with_role=False)
         return {**super().run(context), "place": place.as_dict(), "dry_run": False}
 
 
@@ -144,7 +144,8 @@ class SageMakerPlanOperator(PlanOperator):
 class SageMakerModelDataOperator(PlanOperator):
     """Have the model's files in S3 as `model.tar.gz`.
 
-    Returns `data`, its URI, and `model`, whether the SageMaker model is there already.
+    Returns `data`, its URI, `uploaded`, whether this task brought it there, and `model`, whether the SageMaker model is
+    there already.
 
     :param plan: what `SageMakerPlanOperator` returned.
     """
@@ -160,12 +161,12 @@ class SageMakerModelDataOperator(PlanOperator):
         known = model["PrimaryContainer"]["ModelDataUrl"] if model else None
         data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
         if known and data.exists(known):
-            return {"data": known, "model": True}
+            return {"data": known, "uploaded": False, "model": True}
         version = Registry(MlflowHook(self.mlflow_conn_id)).resolve(plan["model"], plan["version"])
         with tempfile.TemporaryDirectory(prefix="slipway-sagemaker-") as folder:
             files = download_model(version, Path(folder), self.mlflow_conn_id)
-            stored = data.store(files, uri=known, kms=plan["options"]["kms"])
-        return {"data": stored, "model": model is not None}
+            stored, uploaded = data.store(files, uri=known, kms=plan["options"]["kms"])
+        return {"data": stored, "uploaded": uploaded, "model": model is not None}
 
 
 class SageMakerModelOperator(PlanOperator):

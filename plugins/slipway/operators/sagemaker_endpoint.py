@@ -12,13 +12,16 @@ from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import TaskDeferred
 
 from slipway import settings
+from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import CHANGING, SageMakerEndpointHook
 from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.operators.base import PlanOperator, one_sentence
+from slipway.operators.ending import AfterAllOperator
 from slipway.operators.endpoints import check_undeployable
+from slipway.operators.sagemaker_lock import data_hook, owner_of
 from slipway.operators.sagemaker_planning import check_endpoint
 from slipway.registry import Registry
 from slipway.sagemaker import names
@@ -183,32 +186,53 @@ def _runs_on(variant: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class SageMakerRestoreOperator(_EndpointStep):
+class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
     """Undo a deploy that was not published: what served before serves on, and nothing new stays.
 
-    What MLflow records decides, not what earlier tasks of this run returned.
+    What MLflow records decides, not what earlier tasks of this run returned. It works under the run's lock: one that
+    is cleared after another run has taken it leaves that run's work alone.
 
     :param plan: what `SageMakerPlanOperator` returned; None if it did not come to that.
+    :param data: what `SageMakerModelDataOperator` returned; None likewise.
     """
+
+    template_fields: Sequence[str] = ("plan", "data")
+
+    def __init__(self, *, data: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data = data
+
+    def run(self, context: Context) -> str:
+        """Begin, if there is something to undo."""
+        plan = self.plan
+        if plan is None or plan["dry_run"]:
+            return "Nothing was begun: nothing to undo."
+        record = self._record()
+        if record and record.deployment == plan["deployment"]:
+            return "The deployment is published: nothing to undo."
+        held = data_hook(plan).acquire(owner_of(context))
+        if held and held.owner != owner_of(context):
+            return f"Run {held.owner} changes the endpoint by now: nothing is undone."
+        return str(super().run(context))
+
+    def _record(self) -> DeploymentRecord | None:
+        plan = self.plan
+        return Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(
+            plan["model"], plan["target"], plan["endpoint"]
+        )
 
     def step(self, *, ordered: bool) -> str:
         """Return what was done, in words.
 
         :raises Unavailable: if the endpoint cannot be brought back now.
         """
-        plan = self.plan
-        if plan is None or plan["dry_run"]:
-            return "Nothing was begun: nothing to undo."
+        plan, hook = self.plan, self.hook
         endpoint, ours = plan["endpoint"], plan["name"]
-        registry = Registry(MlflowHook(self.mlflow_conn_id))
-        record = registry.find_deployment(plan["model"], plan["target"], endpoint)
-        if record and record.deployment == plan["deployment"]:
-            return "The deployment is published: nothing to undo."
-        hook = self.hook
         found = hook.describe(endpoint)
         if found and found["EndpointStatus"] in CHANGING:
             raise self.wait(ordered=ordered)
         if found and found["EndpointConfigName"] == ours:
+            record = self._record()
             recorded = names.resource_name(endpoint, record.deployment) if record else None
             before = next(
                 (n for n in (recorded, plan["serving"]) if n not in {None, ours} and hook.find_config(n)), None
@@ -227,6 +251,7 @@ class SageMakerRestoreOperator(_EndpointStep):
         if found and plan["options"]["autoscaling"]:
             self._restore_scaling(endpoint)
         self._remove(hook, endpoint, ours)
+        self._remove_data(hook, endpoint)
         serves = found["EndpointConfigName"] if found else "nothing"
         done = f"What was new is removed; endpoint '{endpoint}' serves {serves}."
         self.log.info("%s", done)
@@ -245,6 +270,15 @@ class SageMakerRestoreOperator(_EndpointStep):
         arn = dict(hook.listed("config", endpoint)).get(ours)
         if arn is None or names.SUPERSEDED_TAG not in hook.tags(arn):
             hook.delete_resource(ours)
+
+    def _remove_data(self, hook: SageMakerEndpointHook, endpoint: str) -> None:
+        """Remove the model data that this run brought to S3, unless a model is made of it; half uploads in any case."""
+        data = data_hook(self.plan)
+        data.abort_uploads()
+        if self.data and self.data["uploaded"]:
+            models = (hook.find_model(name) or {} for name, _ in hook.listed("model", endpoint))
+            if self.data["data"] not in {model.get("PrimaryContainer", {}).get("ModelDataUrl") for model in models}:
+                data.delete(self.data["data"])
 
 
 class SageMakerUndeployOperator(_EndpointStep):

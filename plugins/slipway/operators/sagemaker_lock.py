@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from slipway.hooks.sagemaker_data import Held, SageMakerDataHook
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.triggers.sagemaker import SageMakerLockTrigger
 
-__all__ = ["SageMakerLockOperator", "SageMakerUnlockOperator"]
+__all__ = ["SageMakerLockOperator", "SageMakerUnlockOperator", "data_hook", "owner_of"]
 
 # How often a waiting run asks whether the run that holds the lock is still there.
 _LOOK_SECONDS = 60
@@ -78,15 +79,29 @@ class SageMakerLockOperator(PlanOperator):
 
 
 class SageMakerUnlockOperator(PlanOperator):
-    """Give the lock back, if this run has it.
+    """Give the lock back, if this run has it, and leaves the endpoint in order.
+
+    Where it could not be restored the lock stays: the next run takes it over, because this one is over, and knows by it
+    that it has to look for what was left.
 
     :param plan: what the resolving operator returned.
+    :param restored: what `SageMakerRestoreOperator` returned, of a run that has one; None if it failed.
     """
+
+    template_fields: Sequence[str] = ("plan", "restored")
+
+    def __init__(self, *, restored: Any = "There is nothing to undo.", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.restored = restored
 
     def run(self, context: Context) -> None:
         """Remove the lock."""
-        if not self.plan["dry_run"]:
-            data_hook(self.plan).release(owner_of(context))
+        if self.plan["dry_run"]:
+            return
+        if self.restored is None:
+            self.log.warning("The endpoint could not be restored: the lock stays until another run takes it over.")
+            return
+        data_hook(self.plan).release(owner_of(context))
 
 
 def data_hook(plan: dict[str, Any]) -> SageMakerDataHook:

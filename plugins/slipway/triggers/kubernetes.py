@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from slipway.hooks.kubernetes_errors import PASSING, translated, unreachable
-from slipway.kubernetes.manifests import CONTAINER, LABEL_DEPLOYMENT, selector
+from slipway.kubernetes.manifests import CONTAINER, selector
 from slipway.kubernetes.rollout import Rollout, assess, named_failure
 from slipway.naming import kubernetes_name
 
@@ -28,8 +28,8 @@ _LOG_LINES = 20
 class KubernetesRolloutTrigger(BaseTrigger):
     """Watch the pods of a deployment, and look at the whole at each of their changes.
 
-    The event is `{"complete": message}`, or `{"error": sentence, "log": [lines]}` if the rollout failed, somebody
-    removed the Deployment, or `deadline` passed. A watch that breaks off is begun again.
+    The event is `{"complete": message}`, or `{"error": sentence, "log": [lines]}` if the rollout failed or `deadline`
+    passed, with `"gone": True` if somebody removed the Deployment. A watch that breaks off is begun again.
 
     :param conn_id: Kubernetes connection.
     :param namespace: where the Deployment is.
@@ -56,20 +56,6 @@ class KubernetesRolloutTrigger(BaseTrigger):
         names = ("conn_id", "namespace", "endpoint", "deployment", "deadline", "patience")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
-    async def on_kill(self) -> None:
-        """Leave nothing behind when somebody clears the deferred task or marks its state; what is live stays."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-        from kubernetes_asyncio.client import AppsV1Api, CoreV1Api
-
-        async with AsyncKubernetesHook(conn_id=self.conn_id).get_conn() as client:
-            chosen = f"metadata.name={self.endpoint}"
-            services = await CoreV1Api(client).list_namespaced_service(self.namespace, field_selector=chosen)
-            if any((s.spec.selector or {}).get(LABEL_DEPLOYMENT) == self.deployment for s in services.items):
-                return
-            await AppsV1Api(client).delete_collection_namespaced_deployment(
-                self.namespace, label_selector=self._selector, propagation_policy="Background"
-            )
-
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
         from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
@@ -91,7 +77,8 @@ class KubernetesRolloutTrigger(BaseTrigger):
             except Exception as e:  # noqa: BLE001  # two clients and the network; what is none of theirs is raised
                 failure = self._failure(e, what)
                 if failure is not None:
-                    yield TriggerEvent({"error": failure, "log": []})
+                    gone = {"gone": True} if getattr(e, "status", None) == 404 else {}
+                    yield TriggerEvent({"error": failure, "log": [], **gone})
                     return
                 await asyncio.sleep(_PAUSE_SECONDS)
         yield TriggerEvent(

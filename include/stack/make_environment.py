@@ -2,12 +2,13 @@
 
 The environment holds what the files name, and nothing else. Once it has been made with more files, as for the
 tests, it keeps them: `make demo` takes away nothing that `make test` needs. A stamp in it says what it was made
-from, so that a run that finds nothing to do takes no time. Standard library only: this runs before there is
-anything else, and on Pythons too old for the rest.
+from, so that a run that finds nothing to do takes no time. Of two at once the second waits for the first. Standard
+library only: this runs before there is anything else, and on Pythons too old for the rest.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
@@ -32,6 +33,15 @@ def main(files: list[str]) -> int:
     problem = missing()
     if problem:
         return refuse(problem)
+    # Of two that run at once (`make sandbox-aws` and `make sandbox-azure`) the second would clear what the first
+    # makes. This file is what they share that is there before anything else.
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return bring_in_line(files)
+
+
+def bring_in_line(files: list[str]) -> int:
+    """Make or renew `.venv` if it is not what the files name; return the exit code."""
     made = read_stamp()
     files = sorted(set(files) | set(made.get("files", [])))
     wanted = {"files": files, "digest": digest(files), "python": "{}.{}".format(*sys.version_info)}

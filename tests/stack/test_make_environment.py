@@ -78,6 +78,16 @@ def test_an_environment_that_was_left_half_made_is_made_again(checkout: Path) ->
     assert installed(checkout) == {"idna"}
 
 
+def test_two_that_begin_at_once_make_one_environment(checkout: Path) -> None:
+    command = [sys.executable, str(checkout / SCRIPT), "requirements.txt"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said[0] == ""
+    assert said[1].startswith("Making ")
+    assert installed(checkout) == {"idna"}
+
+
 def test_a_missing_git_is_told_in_one_sentence(checkout: Path) -> None:
     done = make(checkout, "requirements.txt", path="/nowhere")
     assert done.returncode == 1

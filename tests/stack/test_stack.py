@@ -163,8 +163,9 @@ def test_the_demo_goes_from_zip_to_endpoint_and_a_second_one_changes_nothing(sta
 
     made = {dag: stack.airflow.runs(dag) for dag in ("import_bundle", "register_model", "deploy_mlflow")}
     assert [len(runs) for runs in made.values()] == [1, 1, 1]
-    again = command_line("demo", stack.stack)
+    again = command_line("demo", stack.stack, AIRFLOW_VAR_NEW="1")
     assert "breast-cancer is deployed already, as version 1" in again.stdout, again.stderr
+    assert "It runs without this shell's AIRFLOW_VAR_NEW: `make stop demo`" in again.stdout
     assert {dag: stack.airflow.runs(dag) for dag in made} == made
 
 

@@ -38,6 +38,10 @@ def up(stack: Stack, console: Console) -> None:
         if supervisor.is_running():
             _same_ports(stack)
             console.done(f"the stack is up already, in {stack.home}")
+            if changed := supervisor.unknown_settings(wanted):
+                console.line(
+                    f"It runs without this shell's {', '.join(changed)}: `make stop demo` starts it with that."
+                )
         else:
             supervisor.stop()  # a supervisor that was killed leaves its processes, and they hold the ports
             _check_ports(stack)

@@ -119,6 +119,15 @@ class Supervisor:
         """What the supervisor says of each program: `statename`, `pid`, `start`, `description`, …"""
         return {str(info["name"]): info for info in self._server.supervisor.getAllProcessInfo()}
 
+    def unknown_settings(self, programs: list[Program]) -> list[str]:
+        """The variables that programs would be started with now, and that those which run were not started with."""
+        changed: set[str] = set()
+        for program in programs:
+            file = self._launch_file(program.name)
+            running = json.loads(file.read_text())["environment"] if file.exists() else {}
+            changed |= {name for name, value in program.environment.items() if running.get(name) != value}
+        return sorted(changed - {"PATH"})
+
     def stop(self) -> bool:
         """End every process of the stack, then the supervisor; return whether there was anything to end."""
         was_running = self.is_running()
@@ -154,6 +163,9 @@ class Supervisor:
             note.unlink()
         return ended
 
+    def _launch_file(self, name: str) -> Path:
+        return self._stack.run / f"{name}.json"
+
     def _write(self, programs: list[Program]) -> None:
         stack = self._stack
         paths = {"home": stack.home, "run": stack.run, "logs": stack.logs, "launch": _LAUNCH}
@@ -171,7 +183,7 @@ class Supervisor:
                 "environment": inherited | program.environment,
                 "directory": str(stack.home),
             }
-            write_private(stack.run / f"{program.name}.json", json.dumps(launched, indent=2))
+            write_private(self._launch_file(program.name), json.dumps(launched, indent=2))
         write_private(self._config, text)
 
 

@@ -6,6 +6,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from slipway.lazy_app import LazyApp
 from slipway.links import EndpointLink, ModelVersionLink, SparkApplicationLink
+from slipway.portless import PortlessConnectionTest
 
 
 class SlipwayPlugin(AirflowPlugin):
@@ -16,6 +17,9 @@ class SlipwayPlugin(AirflowPlugin):
     fastapi_apps = [  # noqa: RUF012
         {"app": LazyApp("slipway.web.api:make_app"), "url_prefix": "/api/v1", "name": "Slipway score workflows"},
         {"app": LazyApp("slipway.web.page.app:make_app"), "url_prefix": "/slipway", "name": "Slipway models page"},
+    ]
+    fastapi_root_middlewares = [  # noqa: RUF012
+        {"middleware": PortlessConnectionTest, "name": "Slipway: tests of connections without a port"},
     ]
     external_views = [  # noqa: RUF012
         {

@@ -10,7 +10,7 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-__all__ = ["LazyApp"]
+__all__ = ["App", "LazyApp", "Message"]
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]

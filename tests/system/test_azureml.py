@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
+from slipway_sandbox.azure import az
 from slipway_sandbox.azure.server import Sandbox, running_sandbox
 from slipway_sandbox.azure.settings import Settings
 from slipway_sandbox.azure.tls import certificates
 from slipway_stack.airflow_api import Task
 from slipway_stack.ports import pick_free
-from tests.azureml import az
 from tests.stack.running import RunningStack, running_stack
 from tests.system.steps import SAMPLE, check_page, constant_bundle, register, version_tags
 
@@ -220,3 +220,7 @@ def test_the_connections_form_and_its_test_button(place: Place) -> None:
     refused = airflow.request("POST", "/connections/test", json={**body, "password": "wrong"})
     assert not refused["status"]
     assert "the client secret is wrong" in refused["message"]
+    # As the button in the list asks: nothing for a host, 0 for a port, and the stored secret by its mask.
+    airflow.request("POST", "/connections", json={**body, "connection_id": "azureml_stored"})
+    asked = {**body, "connection_id": "azureml_stored", "password": "***", "host": "", "port": 0, "schema": ""}
+    assert airflow.request("POST", "/connections/test", json=asked) == answer

@@ -18,8 +18,11 @@ def main() -> int:
     """Run it; the lines on standard output are for a shell to read."""
     parser = argparse.ArgumentParser(prog="slipway_sandbox.aws", description=__doc__)
     parser.add_argument("--port", type=int, default=4566, help="where it listens on 127.0.0.1")
+    parser.add_argument(
+        "--processes", action="store_true", help="serve from processes, so that no image is needed, even with an engine"
+    )
     options = parser.parse_args()
-    place = Place.default()
+    place = Place.default(processes=options.processes)
     sandbox = Sandbox(place, options.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -31,7 +34,7 @@ def main() -> int:
                 if name.startswith("AWS_"):
                     sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
             registry = "a real registry" if Registry.is_installed() else "no registry (apt-get install docker-registry)"
-            runs = "containers" if place.containers else "processes: no Docker Engine answers"
+            runs = "containers" if place.containers else "processes, whatever image is asked for"
             _say(f"# Behind ECR is {registry}. Models run in {runs}.")
             _say(f"# {connect(sandbox)}")
             _say("# Ctrl-C ends it; what is in it goes with it.")

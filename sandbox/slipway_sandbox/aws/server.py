@@ -109,7 +109,9 @@ class Sandbox:
     @property
     def connection(self) -> dict[str, Any]:
         """Airflow's connection `aws_default` to this sandbox."""
-        extra = {"endpoint_url": self.url, "region_name": REGION}
+        # STS by itself, because the Test button of Airflow's UI does not ask it at the address of all services.
+        services = {"sts": {"endpoint_url": self.url}}
+        extra = {"endpoint_url": self.url, "region_name": REGION, "service_config": services}
         return {"conn_type": "aws", "login": ACCESS_KEY, "password": SECRET_KEY, "extra": extra}
 
     @property

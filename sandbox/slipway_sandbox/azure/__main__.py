@@ -9,15 +9,20 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from slipway_sandbox.azure import az
 from slipway_sandbox.azure.server import running_sandbox
 from slipway_sandbox.azure.settings import Settings
+from slipway_stack.settings import Stack
 
 
 def main() -> int:
     """Run until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="slipway_sandbox.azure", description=__doc__)
     parser.add_argument(
-        "--home", type=Path, default=Path(".slipway/sandbox-azure"), help="folder for all that it keeps"
+        "--home",
+        type=Path,
+        default=Stack.from_environment().home / "sandbox-azure",
+        help="folder for all that it keeps",
     )
     parser.add_argument("--port", type=int, default=5443, help="port of ARM, login and scoring")
     parser.add_argument("--blob-port", type=int, default=5444, help="port of Azurite")
@@ -39,12 +44,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     with running_sandbox(settings) as sandbox:
         lines = [f"export {name}={shlex.quote(value)}" for name, value in sandbox.environment.items()]
+        # The samples fetch an endpoint's key or token by the Azure CLI.
+        lines.append(f'export PATH={shlex.quote(str(az.install(home / "bin", sandbox.environment)))}:"$PATH"')
         # For a shell to source: the file is this user's alone, the connection's secret is in it.
         exports = home / "environment.sh"
         exports.touch(mode=0o600)
         exports.write_text("\n".join(lines) + "\n")
-        sys.stdout.write(f"The Azure sandbox runs at {settings.url}. For a shell or a stack that is to use it:\n\n")
-        sys.stdout.write(f"  source {exports}\n\nFaults: PUT {settings.url}/_sandbox/faults. Ctrl-C ends it.\n")
+        sys.stdout.write(
+            f"The Azure sandbox runs at {settings.url}. For a shell that is to use it:\n\n  source {exports}\n\n"
+            "There, `make stop demo` starts a stack with the connection azureml_default to it.\n"
+            f"Faults: PUT {settings.url}/_sandbox/faults. Ctrl-C ends it; what is in it goes with it.\n"
+        )
         sys.stdout.flush()
         try:
             signal.pause()

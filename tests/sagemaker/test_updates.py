@@ -82,7 +82,7 @@ def test_a_silent_roll_back_is_a_failure(account: Account, versions: dict[str, s
     account.administer("settings", {"outcomes": {endpoint: {"outcome": "silent_rollback"}}})
     run = deploy(endpoint, version=versions["two"])
     assert "SageMaker rolled back to" in run.error
-    assert "which serves on (SageMaker gives no reason" in run.error
+    assert "which serves on (SageMaker gives no reason);" in run.error, "the log is of what serves on"
     assert account.predict(endpoint) == ["one", "one"]
     assert undeploy(endpoint, delete_data=True).ok
 

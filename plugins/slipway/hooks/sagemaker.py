@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from slipway.errors import NotFound, Unavailable, UserError
+from slipway.errors import NotFound, SlipwayError, Unavailable, UserError
 from slipway.hooks.sagemaker_errors import AlreadyThere, translated
 from slipway.hooks.sagemaker_place import region_of
 from slipway.sagemaker import names
@@ -236,22 +236,27 @@ class SageMakerEndpointHook(BaseHook):
                 "build_and_push_image made, or leave image out of the conf."
             ) from None
 
-    def last_log_lines(self, endpoint: str) -> list[str]:
-        """Return the last lines of an endpoint's newest container from CloudWatch; none if there is no log yet."""
+    def last_log_lines(self, endpoint: str, config: str) -> list[str]:
+        """Return the last lines of an endpoint's newest container from CloudWatch.
+
+        None if no container has logged since the configuration was made: then the log is of what served before.
+        """
         from airflow.providers.amazon.aws.hooks.logs import AwsLogsHook
         from botocore.exceptions import BotoCoreError, ClientError
 
         hook: Any = AwsLogsHook(aws_conn_id=self.conn_id, region_name=region_of(self._region), config=client_options())
         group = f"/aws/sagemaker/Endpoints/{endpoint}"
         try:
-            streams = hook.conn.describe_log_streams(logGroupName=group)["logStreams"]
+            pages = hook.conn.get_paginator("describe_log_streams").paginate(logGroupName=group)
+            streams = [stream for page in pages for stream in page["logStreams"]]
             newest = max(streams, key=lambda stream: stream.get("creationTime", 0), default=None)
-            if newest is None:
+            made = self.find_config(config)
+            if newest is None or (made and newest.get("creationTime", 0) < made["CreationTime"].timestamp() * 1000):
                 return []
             events = hook.conn.get_log_events(
                 logGroupName=group, logStreamName=newest["logStreamName"], limit=_LOG_LINES, startFromHead=False
             )
-        except (ClientError, BotoCoreError) as e:
+        except (ClientError, BotoCoreError, SlipwayError) as e:
             # The log only explains another failure, which is the one to tell of.
             self.log.warning("The log of endpoint '%s' cannot be read: %s", endpoint, e)
             return []

@@ -142,7 +142,7 @@ class SageMakerEndpointOperator(_EndpointStep):
 
     def _failure(self, hook: SageMakerEndpointHook, found: dict[str, Any]) -> UserError:
         endpoint = self.plan["endpoint"]
-        lines = hook.last_log_lines(endpoint)
+        lines = hook.last_log_lines(endpoint, self.plan["name"])
         for line in lines:
             self.log.error("container: %s", line)
         reason = found.get("FailureReason") or "SageMaker gives no reason"

@@ -97,7 +97,7 @@ class Endpoints:
     def _start(self, region: Region, endpoint: Endpoint, config: str) -> Fleet:
         ordered = self._behaviour.outcome(endpoint.name)
         if ordered:
-            time.sleep(self._behaviour.provision_seconds)
+            self._behaviour.provision()
             raise ProvisioningError(ordered.get("reason", "This failure was ordered in the sandbox."))
         return self._fleets.start(region, endpoint.name, config)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import tarfile
 import threading
 import time
@@ -46,6 +47,7 @@ class Fleet:
         self.variant = variant
         self.image: str = model["PrimaryContainer"]["Image"]
         self.server = server
+        self.log_stream = new_log_stream(variant)
         self.client = httpx.Client(base_url=server.url, limits=httpx.Limits(max_connections=None))
         self._busy = 0
         self._idle = threading.Condition()
@@ -101,7 +103,7 @@ class Fleets:
         (variant,) = region.config(config).request["ProductionVariants"]
         model = region.model(variant["ModelName"]).request
         container = model["PrimaryContainer"]
-        time.sleep(self._behaviour.provision_seconds)
+        self._behaviour.provision()
         try:
             server = serving.start(
                 self._unpacked(container.get("ModelDataUrl", "")),
@@ -112,7 +114,7 @@ class Fleets:
                 login=self._registries.of(region.name).login if self._registries and self._place.containers else None,
             )
         except serving.ServingError as error:
-            neighbours.append_logs(region.name, log_group(endpoint), log_stream(variant), [str(error)])
+            neighbours.append_logs(region.name, log_group(endpoint), new_log_stream(variant), [str(error)])
             raise ProvisioningError(f"The container of variant {variant['VariantName']} did not start.") from None
         fleet = Fleet(config, variant, model, server)
         limit = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", self._behaviour.health_check_seconds)
@@ -129,7 +131,7 @@ class Fleets:
     def publish_logs(self, region: Region, endpoint: str, fleet: Fleet) -> None:
         """Append what a server has logged to the endpoint's stream."""
         if lines := fleet.new_lines():
-            neighbours.append_logs(region.name, log_group(endpoint), log_stream(fleet.variant), lines)
+            neighbours.append_logs(region.name, log_group(endpoint), fleet.log_stream, lines)
 
     def _unpacked(self, uri: str) -> Path:
         """Return the folder with the model's files; each content is unpacked once."""
@@ -165,6 +167,6 @@ def log_group(endpoint: str) -> str:
     return f"/aws/sagemaker/Endpoints/{endpoint}"
 
 
-def log_stream(variant: dict[str, Any]) -> str:
-    """Return the log stream of a variant's one server."""
-    return f"{variant['VariantName']}/i-{hashlib.sha256(variant['ModelName'].encode()).hexdigest()[:17]}"
+def new_log_stream(variant: dict[str, Any]) -> str:
+    """Return the log stream of a variant's new instance, which has an id of its own."""
+    return f"{variant['VariantName']}/i-{secrets.token_hex(9)[:17]}"

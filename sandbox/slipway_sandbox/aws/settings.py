@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from slipway_sandbox.serving import container
-from slipway_stack.settings import CHECKOUT
+from slipway_stack.settings import Stack
 
 __all__ = ["ACCOUNT", "Behaviour", "Outcome", "Place"]
 
 # The account that moto gives to every key that it does not know.
 ACCOUNT = "123456789012"
+_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,14 @@ class Place:
     containers: bool = field(default_factory=container.engine_is_there)
 
     @classmethod
-    def default(cls) -> Place:
-        """The place of `make sandbox-aws`."""
-        home = CHECKOUT / ".slipway"
-        return cls(home / "sandbox-aws", home / "environments")
+    def default(cls, *, processes: bool = False) -> Place:
+        """The place of `make sandbox-aws`: beside the stack of `make demo`.
+
+        :param processes: serve from processes, even where there is an engine.
+        """
+        stack = Stack.from_environment()
+        containers = not processes and container.engine_is_there()
+        return cls(stack.home / "sandbox-aws", stack.environments, containers)
 
 
 class Outcome(TypedDict, total=False):
@@ -65,6 +71,12 @@ class Behaviour:
             raise ValueError(f"There is no setting {sorted(unknown)}: there are {sorted(known)}.")
         for name, value in changes.items():
             setattr(self, name, value)
+
+    def provision(self) -> None:
+        """Take the time that an instance takes to come. A change of it counts for those that are on their way, too."""
+        began = time.monotonic()
+        while (left := began + self.provision_seconds - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
 
     def listed(self) -> dict[str, Any]:
         """Return all of it."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 __all__ = ["start"]
 
 # A process has one fork server, whose imports and environment are those of its first use: all users share this list.
 PRELOADED = [
     "tests.sagemaker.preload",
+    "tests.azureml.driving",
+    "azure.ai.ml",
     "tests.kubernetes.test_lifecycle",
     "kubernetes.client",
     "kubernetes_asyncio.client",
@@ -23,7 +27,9 @@ def start(target: Callable[..., None], *arguments: Any) -> Any:
     processes: Any = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     process = processes.Process(target=_in_environment, args=(dict(os.environ), target, arguments))
-    process.start()
+    # Before Python 3.12.4 the fork server has not this process's sys.path, and passes over what it cannot import.
+    with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
+        process.start()
     return process
 
 

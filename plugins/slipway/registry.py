@@ -117,7 +117,7 @@ class Registry:
         tagged = [v for v in versions if tag in v.tags]
         for version in tagged:
             self.mlflow.delete_version_tag(version, tag)
-        if tagged:
+        if versions:  # also where no tag was there: a killed task may have left the index as it was
             self._index(model, _deployment_tags(versions) - {tag})
         return bool(tagged)
 

@@ -117,16 +117,15 @@ def undeploy(endpoint: str, **options: Any) -> None:
     execute(ForgetOperator(task_id="forget", plan=plan), ctx)
 
 
-def main() -> int:
-    """`python -m tests.azureml.driving VERSION ENDPOINT`: deploy once, in a process that can be killed."""
-    version, endpoint = sys.argv[1:]
+def drive(run: str, version: str | None, endpoint: str) -> None:
+    """Deploy a version, or undeploy where there is none, and end this process, which can be killed on the way."""
     try:
-        deploy(version, endpoint, run=os.environ.get("RUN", "manual"))
+        if version is None:
+            undeploy(endpoint)
+        else:
+            deploy(version, endpoint, run=run)
     except (AirflowException, SlipwayError) as e:
         sys.stderr.write(f"{e}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        os._exit(1)
+    # At once: nothing of what a killed process would not have done either.
+    os._exit(0)

@@ -1,13 +1,14 @@
-"""A deploy that is killed at each of its writes to Azure and run again: the same final state, and no orphans."""
+"""Deploys and undeploys, killed at each write to Azure and MLflow and run again: the same end state, and no orphans."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import threading
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -17,44 +18,68 @@ from slipway_sandbox.azure.azurite import blob_service
 from slipway_sandbox.azure.faults import Faults
 from slipway_sandbox.azure.server import Sandbox
 from slipway_sandbox.azure.settings import CONTAINER
-from tests.azureml.driving import deploy, undeploy
+from tests.azureml.driving import deploy, drive
+from tests.forked import start
+from tests.gate import gate
 
 pytestmark = [pytest.mark.requires("npm"), pytest.mark.usefixtures("registered"), pytest.mark.timeout(1200)]
 
-ROOT = Path(__file__).parents[2]
+ENDPOINT = "killed"
+FORGOTTEN = "MLflow DELETE delete-tag"
 
 
 class Killer:
-    """Kills a process when its nth write arrives at Azure, which carries it out all the same."""
+    """Kills a process when its nth write arrives at Azure, which carries it out all the same, or has been made by
+    MLflow."""
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Any = None
         self.left = 0
         self.writes: list[str] = []
         self._look = sandbox.faults.for_request
+        self._started = threading.Event()
 
     def __call__(self, name: str) -> dict[str, Any] | None:
-        if self.process is not None and name.startswith(("PUT", "DELETE")):
-            self.writes.append(name.partition("/workspaces/slipway/")[2])
+        if name.startswith(("PUT", "DELETE")):
+            self._count(name.partition("/workspaces/slipway/")[2])
+        return self._look(name)
+
+    def saw(self, call: str) -> None:
+        """Count a call of MLflow's."""
+        method, _, path = call.partition(" ")
+        if method != "GET" and not path.endswith("/search"):
+            self._count(f"MLflow {method} {path.rpartition('/')[2]}")
+
+    def _count(self, write: str) -> None:
+        if self.left:
+            self._started.wait(60)
+            self.writes.append(write)
             self.left -= 1
             if self.left == 0:
                 os.kill(self.process.pid, signal.SIGKILL)
-        return self._look(name)
 
-    def run(self, version: str, nth: int) -> int:
-        """Deploy in a process that is killed at its nth write; return its exit status."""
+    def run(self, version: str | None, nth: int) -> int:
+        """Deploy, or undeploy, in a process that is killed at its nth write; return its exit status."""
+        self._started.clear()
         self.writes, self.left = [], nth
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RUN": f"run-{nth}"}
-        command = [sys.executable, "-m", "tests.azureml.driving", version, "killed"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        status = self.process.wait(300)
-        self.process = None
-        return status
+        self.process = start(drive, f"run-{nth}", version, ENDPOINT)
+        self._started.set()
+        self.process.join(300)
+        self.left = 0
+        return int(self.process.exitcode)
 
 
-def test_killed_at_each_write_and_run_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def killer(sandbox: Sandbox, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killer]:
     killer = Killer(sandbox)
     monkeypatch.setattr(Faults, "for_request", lambda _, name: killer(name))
+    with gate(mlflow_url, killer.saw) as url:
+        connection = json.dumps({"conn_type": "http", "host": url})
+        with mock.patch.dict(os.environ, {"AIRFLOW_CONN_MLFLOW_DEFAULT": connection}):
+            yield killer
+
+
+def test_killed_at_each_write_and_run_again(sandbox: Sandbox, killer: Killer) -> None:
     nth, killed_at, before = 0, [], uploads(sandbox)
     while True:
         # Each time the other version, so that each time there is something to do; nothing is there at first.
@@ -66,21 +91,37 @@ def test_killed_at_each_write_and_run_again(sandbox: Sandbox, monkeypatch: pytes
         assert status == -signal.SIGKILL
         killed_at.append(killer.writes[-1].replace(version, "N"))
         # Airflow's retry is the same run again; somebody who starts the action anew is another one.
-        published = deploy(version, "killed", run=f"run-{nth}" if nth % 3 else "another")
-        endpoint = sandbox.endpoints.known["killed"]
+        published = deploy(version, ENDPOINT, run=f"run-{nth}" if nth % 3 else "another")
+        endpoint = sandbox.endpoints.known[ENDPOINT]
         assert endpoint.traffic == {published["deployment"]: 100}
         assert list(endpoint.deployments) == [published["deployment"]], f"killed at {killed_at[-1]}"
-        record = Registry(MlflowHook()).find_deployment("echo", "azureml", "killed")
-        assert record is not None
-        assert record.deployment == published["deployment"]
-    # Killed at its first writes it was at the endpoint and the assets, later at the deployment and its traffic.
-    kinds = [path.split("/")[0] + ("/deployments" if "/deployments/" in path else "") for path in killed_at]
-    assert {"onlineEndpoints", "onlineEndpoints/deployments"} <= set(kinds), kinds
-    assert len(killed_at) >= 5
-    kinds = [kind for kind, *_ in sandbox.assets.versions]
-    assert sorted(kinds) == ["environments", "models", "models"]
+        assert recorded() == published["deployment"]
+    # Killed at its first writes it was at the endpoint and the assets, later at the deployment and its traffic, at last
+    # at the record.
+    kinds = {path.split("/")[0] + ("/deployments" if "/deployments/" in path else "") for path in killed_at}
+    assert {"onlineEndpoints", "onlineEndpoints/deployments", "MLflow POST set-tag", FORGOTTEN} <= kinds, killed_at
+    assert len(killed_at) >= 7
+    kinds_made = [kind for kind, *_ in sandbox.assets.versions]
+    assert sorted(kinds_made) == ["environments", "models", "models"]
     assert len(uploads(sandbox) - before) <= 2, "the same files go to the same place"
-    undeploy("killed")
+
+    # The undeploy is killed at its first write, run again, killed at the first that is left to do, and so on.
+    killed_at = []
+    while killer.run(None, 1) == -signal.SIGKILL:
+        killed_at.append(killer.writes[-1])
+        assert len(killed_at) < 20, killed_at
+        if killed_at[-1] == FORGOTTEN:
+            break
+    assert killed_at[-1] == FORGOTTEN, killed_at
+    assert len(killed_at) >= 4
+    assert not sandbox.endpoints.known
+    assert recorded() is None
+
+
+def recorded() -> str | None:
+    """The deployment that MLflow says is live."""
+    record = Registry(MlflowHook()).find_deployment("echo", "azureml", ENDPOINT)
+    return record.deployment if record else None
 
 
 def uploads(sandbox: Sandbox) -> set[str]:

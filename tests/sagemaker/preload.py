@@ -10,6 +10,7 @@ from tests.sagemaker import driver
 
 for hook in ("base_aws", "logs", "s3", "sagemaker"):
     import_module(f"airflow.providers.amazon.aws.hooks.{hook}")
+import_module("aiobotocore.session")
 for dag_id in ("deploy_sagemaker", "undeploy_sagemaker"):
     driver.load(dag_id)
 for service in ("sagemaker", "sagemaker-runtime", "s3", "application-autoscaling", "logs"):

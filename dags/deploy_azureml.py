@@ -88,7 +88,7 @@ with DAG(
             type="boolean",
         ),
     },
-    **lifecycle.DAG_DEFAULTS,
+    **lifecycle.CLOUD_DAG_DEFAULTS,
 ) as dag:
     resolve = ResolveVersionOperator(
         task_id="resolve",

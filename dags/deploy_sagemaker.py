@@ -115,7 +115,7 @@ with DAG(
         ),
         "dry_run": Param(False, title="Dry run", description_md="Only say what would be done.", type="boolean"),
     },
-    **lifecycle.DAG_DEFAULTS,
+    **lifecycle.CLOUD_DAG_DEFAULTS,
 ) as dag:
     resolve = SageMakerResolveOperator(
         task_id="resolve",

@@ -23,7 +23,7 @@ with DAG(
             type="boolean",
         ),
     },
-    **lifecycle.DAG_DEFAULTS,
+    **lifecycle.CLOUD_DAG_DEFAULTS,
 ) as dag:
     resolve = ResolveDeploymentOperator(
         task_id="resolve",

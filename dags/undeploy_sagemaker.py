@@ -31,7 +31,7 @@ with DAG(
         ),
         **_PLACE,
     },
-    **lifecycle.DAG_DEFAULTS,
+    **lifecycle.CLOUD_DAG_DEFAULTS,
 ) as dag:
     resolve = SageMakerResolveDeploymentOperator(
         task_id="resolve",

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 
 __all__ = [
+    "CLOUD_DAG_DEFAULTS",
     "DAG_DEFAULTS",
     "alias_param",
     "connection_param",
@@ -32,6 +33,10 @@ DAG_DEFAULTS: dict[str, Any] = {
         "max_retry_delay": timedelta(minutes=2),
     },
 }
+
+# An action in a cloud is mostly a wait, and a wait takes no slot: at the default of 16 runs the next ones would be
+# queued behind runs that only wait.
+CLOUD_DAG_DEFAULTS: dict[str, Any] = {**DAG_DEFAULTS, "max_active_runs": 1000}
 
 
 def text_param(title: str, description: str, *, required: bool = False) -> Param:

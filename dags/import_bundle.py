@@ -39,4 +39,4 @@ with DAG(
     store = StoreBundleOperator(task_id="store", checked=check.output, locked=lock.output, probed=probe.output)
     discard = DiscardBundleOperator(task_id="discard", checked=check.output, stored=store.output)
 
-    check >> lock >> probe >> store >> discard.as_teardown(setups=check)
+    check >> lock >> probe >> store >> discard.as_teardown(setups=check, on_failure_fail_dagrun=True)

@@ -99,6 +99,21 @@ def test_a_deploy_that_is_cancelled_while_its_task_is_at_work(stack: RunningStac
     stack.succeed("undeploy_mlflow", {"model": "cut-short", "endpoint": "cancelled"})
 
 
+def test_an_import_that_is_cancelled_is_no_success_and_leaves_nothing(stack: RunningStack, tmp_path: Path) -> None:
+    uri = constant_bundle(tmp_path / "given-up.zip", "one")
+    before = sorted((stack.stack.bundles / ".staging").glob("*"))
+    run = stack.trigger("import_bundle", {"bundle_uri": uri})
+
+    def cancel(tasks: list[Task]) -> None:
+        if any(task.task_id == "probe" and task.state == "running" for task in tasks):
+            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
+
+    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    assert "ended from outside before its task 'store' was done" in stack.task_log(run, "discard")
+    assert sorted((stack.stack.bundles / ".staging").glob("*")) == before
+    assert "There is no bundle named 'given-up'" in stack.fail("register_model", {"name": "given-up"})[1]
+
+
 def test_the_wait_in_the_triggerer_ends_with_the_deployment(versions: list[str]) -> None:
     plan = plan_of(versions[0], "deferred")
     ModelHostHook().put_deployment("deferred", plan["deployment"], plan["spec"])

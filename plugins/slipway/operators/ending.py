@@ -16,7 +16,7 @@ from slipway import settings
 from slipway.errors import UserError
 from slipway.operators.base import ERROR_KEY, PlanOperator, SlipwayOperator
 
-__all__ = ["AfterAllOperator", "OutcomeOperator", "published_and_left"]
+__all__ = ["AfterAllOperator", "OutcomeOperator", "check_complete", "published_and_left"]
 
 
 class AfterAllOperator(SlipwayOperator):
@@ -42,15 +42,22 @@ class OutcomeOperator(PlanOperator):
 
         :raises UserError: if one of them did not come to run because somebody ended the run.
         """
-        if self.plan.get("dry_run"):
-            return
-        states = _task_states(context)
-        tasks = [task for task in context["dag"].topological_sort() if not task.is_teardown]
-        if skipped := next((task.task_id for task in tasks if states.get(task.task_id) == "skipped"), None):
-            raise UserError(
-                f"The run was ended from outside before its task '{skipped}' was done, so it is no success: run "
-                f"{context['dag'].dag_id} again for what is missing."
-            )
+        if not self.plan.get("dry_run"):
+            check_complete(context)
+
+
+def check_complete(context: Context) -> None:
+    """Raise where a task of the run did not come to run because somebody ended the run.
+
+    :raises UserError: naming the first of them.
+    """
+    states = _task_states(context)
+    tasks = [task for task in context["dag"].topological_sort() if not task.is_teardown]
+    if skipped := next((task.task_id for task in tasks if states.get(task.task_id) == "skipped"), None):
+        raise UserError(
+            f"The run was ended from outside before its task '{skipped}' was done, so it is no success: run "
+            f"{context['dag'].dag_id} again for what is missing."
+        )
 
 
 def published_and_left(context: Context) -> bool:

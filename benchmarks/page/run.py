@@ -86,15 +86,16 @@ def through_airflow(queries: dict[str, Query]) -> None:
     """Print the median of the seconds that a whole page takes through Airflow's own API server."""
     from tests.stack.running import running_stack
 
+    os.environ.pop("AIRFLOW_CONN_MLFLOW_DEFAULT", None)  # the stack is to use its own
     with running_stack() as stack:
         seed(stack.stack.mlflow / "mlflow.db", 1000)
         for title, query in queries.items():
             took = []
-            for _ in range(ROUNDS + 5):
+            for number in range(ROUNDS + 5):
                 began = time.perf_counter()
                 answer = stack.airflow.raw("GET", "/slipway/models", params=query.params())
                 took.append(time.perf_counter() - began)
-                if "model-" not in answer.text:
+                if "model-" not in answer.text and number >= 5:  # a server's first answers may come late
                     raise RuntimeError(f"The page shows no model: {answer.status_code}.")
             median = statistics.median(took[5:])
             print(f"{title}, the whole page through Airflow: {median * 1000:.0f} ms of 1,000 models")

@@ -20,8 +20,8 @@ from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
 from slipway.hooks.mlflow import MlflowHook
 from slipway.model_download import download_model
-from slipway.operators.azureml_base import AzureMLOperator, run_of
-from slipway.operators.base import PlanOperator
+from slipway.operators.azureml_base import AzureMLOperator
+from slipway.operators.base import PlanOperator, run_of
 from slipway.operators.endpoints import check_owner
 from slipway.registry import Registry
 

@@ -17,7 +17,7 @@ from slipway.hooks.azureml import AzureMLEndpointHook
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.triggers.azureml import AzureMLStateTrigger
 
-__all__ = ["AzureMLOperator", "run_of"]
+__all__ = ["AzureMLOperator"]
 
 # Changes that are over sooner than this are not worth a trip to the triggerer and back.
 _SHORT_WAIT_SECONDS = 5.0
@@ -96,8 +96,3 @@ class AzureMLOperator(PlanOperator):
             timeout=timedelta(seconds=max(deadline - time.time(), 0) + 300),
         )
         raise AssertionError("defer raises")
-
-
-def run_of(context: Context) -> str:
-    """Return how a run signs what it makes."""
-    return f"{context['dag'].dag_id}/{context['run_id']}"

@@ -11,7 +11,8 @@ from airflow.sdk.definitions.context import Context
 from slipway.azureml import names, ownership, traffic
 from slipway.errors import UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
-from slipway.operators.azureml_base import AzureMLOperator, run_of
+from slipway.operators.azureml_base import AzureMLOperator
+from slipway.operators.base import run_of
 from slipway.operators.ending import published_and_left
 from slipway.operators.endpoints import RestoreOperator, check_owner, check_undeployable
 from slipway.operators.verify import manifest_of, verify_golden

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from slipway.errors import SlipwayError, UserError
 
-__all__ = ["ERROR_KEY", "PlanOperator", "SlipwayOperator", "check_conf", "one_sentence"]
+__all__ = ["ERROR_KEY", "PlanOperator", "SlipwayOperator", "check_conf", "one_sentence", "run_of"]
 
 ERROR_KEY = "error"
 
@@ -33,6 +33,11 @@ def one_sentence(context: Context) -> Iterator[None]:
         context["ti"].xcom_push(ERROR_KEY, sentence)
         # `from None`: the sentence says it all; a traceback of ours would only bury it in the log.
         raise (AirflowFailException if isinstance(e, UserError) else AirflowException)(sentence) from None
+
+
+def run_of(context: Context) -> str:
+    """Return how a run signs what it makes: in records, tags and locks."""
+    return f"{context['dag'].dag_id}/{context['run_id']}"
 
 
 def check_conf(dag_id: str, conf: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from slipway.domain import DeploymentRecord
 from slipway.errors import UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.links import EndpointLink
-from slipway.operators.base import PlanOperator
+from slipway.operators.base import PlanOperator, run_of
 from slipway.operators.verify import manifest_of
 from slipway.registry import Registry
 from slipway.samples import render
@@ -65,7 +65,7 @@ class PublishOperator(PlanOperator):
             console_url=deployed.get("console_url"),
             details=deployed.get("details", {}),
             deployed_at=datetime.now(UTC).replace(microsecond=0),
-            run=f"{context['dag'].dag_id}/{context['run_id']}",
+            run=run_of(context),
         )
         samples = render(
             manifest_of(plan, self.mlflow_conn_id),

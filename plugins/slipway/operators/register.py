@@ -16,7 +16,7 @@ from slipway.domain import ModelManifest, ModelVersion
 from slipway.errors import UserError
 from slipway.hooks.mlflow import RUN_TAG, MlflowHook
 from slipway.links import ModelVersionLink
-from slipway.operators.base import SlipwayOperator
+from slipway.operators.base import SlipwayOperator, run_of
 from slipway.registry import BUNDLE_TAG, LOCK_TAG, Registry
 
 __all__ = ["RegisterModelOperator", "ResolveBundleOperator", "SetAliasOperator"]
@@ -106,7 +106,7 @@ class RegisterModelOperator(SlipwayOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return `model`, `version`, `digest`, `alias` and whether the version is new (`created`)."""
         name, digest = self.resolved["name"], self.resolved["digest"]
-        run = f"{context['dag'].dag_id}/{context['run_id']}"
+        run = run_of(context)
         hook = MlflowHook(self.mlflow_conn_id)
         known = self._known(Registry(hook), name, digest, run)
         version = known or self._log_version(hook, name, digest, run)

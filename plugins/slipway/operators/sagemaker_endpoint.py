@@ -18,10 +18,10 @@ from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import CHANGING, SageMakerEndpointHook
 from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
-from slipway.operators.base import PlanOperator, one_sentence
+from slipway.operators.base import PlanOperator, one_sentence, run_of
 from slipway.operators.ending import AfterAllOperator
 from slipway.operators.endpoints import check_undeployable
-from slipway.operators.sagemaker_lock import data_hook, owner_of
+from slipway.operators.sagemaker_lock import data_hook
 from slipway.operators.sagemaker_planning import check_endpoint
 from slipway.registry import Registry
 from slipway.sagemaker import names
@@ -210,8 +210,8 @@ class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
         record = self._record()
         if record and record.deployment == plan["deployment"]:
             return "The deployment is published: nothing to undo."
-        held = data_hook(plan).acquire(owner_of(context))
-        if held and held.owner != owner_of(context):
+        held = data_hook(plan).acquire(run_of(context))
+        if held and held.owner != run_of(context):
             return f"Run {held.owner} changes the endpoint by now: nothing is undone."
         return str(super().run(context))
 

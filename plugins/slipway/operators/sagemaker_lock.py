@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import TaskDeferred
 from slipway import settings
 from slipway.errors import Unavailable
 from slipway.hooks.sagemaker_data import Held, SageMakerDataHook
-from slipway.operators.base import PlanOperator, one_sentence
+from slipway.operators.base import PlanOperator, one_sentence, run_of
 from slipway.triggers.sagemaker import SageMakerLockTrigger
 
-__all__ = ["SageMakerLockOperator", "SageMakerUnlockOperator", "data_hook", "owner_of"]
+__all__ = ["SageMakerLockOperator", "SageMakerUnlockOperator", "data_hook"]
 
 # How often a waiting run asks whether the run that holds the lock is still there.
 _LOOK_SECONDS = 60
@@ -41,7 +41,7 @@ class SageMakerLockOperator(PlanOperator):
     def _take(self, context: Context, deadline: float) -> dict[str, Any]:
         if self.plan["dry_run"]:
             return {"clean": True}
-        data, owner = data_hook(self.plan), owner_of(context)
+        data, owner = data_hook(self.plan), run_of(context)
         held = data.acquire(owner)
         if held is None:
             return {"clean": True}
@@ -101,18 +101,13 @@ class SageMakerUnlockOperator(PlanOperator):
         if self.restored is None:
             self.log.warning("The endpoint could not be restored: the lock stays until another run takes it over.")
             return
-        data_hook(self.plan).release(owner_of(context))
+        data_hook(self.plan).release(run_of(context))
 
 
 def data_hook(plan: dict[str, Any]) -> SageMakerDataHook:
     """Return the hook of a plan's folder in S3."""
     place = plan["place"]
     return SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
-
-
-def owner_of(context: Context) -> str:
-    """Return how a run signs its locks."""
-    return f"{context['dag'].dag_id}/{context['run_id']}"
 
 
 def _is_over(context: Context, held: Held) -> bool:

@@ -12,6 +12,7 @@ from slipway.operators.bundles import (
     ProbeBundleOperator,
     StoreBundleOperator,
 )
+from slipway.operators.ending import OutcomeOperator
 
 with DAG(
     dag_id="import_bundle",
@@ -38,5 +39,7 @@ with DAG(
     probe = ProbeBundleOperator(task_id="probe", checked=check.output, locked=lock.output)
     store = StoreBundleOperator(task_id="store", checked=check.output, locked=lock.output, probed=probe.output)
     discard = DiscardBundleOperator(task_id="discard", checked=check.output, stored=store.output)
+    outcome = OutcomeOperator(task_id="outcome")
 
-    check >> lock >> probe >> store >> discard.as_teardown(setups=check, on_failure_fail_dagrun=True)
+    check >> lock >> probe >> store >> discard.as_teardown(setups=check)
+    discard >> outcome.as_teardown(setups=check, on_failure_fail_dagrun=True)

@@ -163,12 +163,20 @@ def test_a_full_registry_and_one_that_drops_mid_push_pass_and_the_next_try_succe
         assert ensure_in_registry(made_of[1], names[1], DockerEngineHook())["image"].startswith(cut)
 
 
+def listening_at(digits: str) -> socket.socket:
+    """A listening socket whose port begins with these digits, which are in each message of the engine then."""
+    for port in range(int(f"{digits}00"), int(f"{digits}99") + 1):
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+    raise RuntimeError(f"All ports that begin with {digits} are taken.")
+
+
 @contextmanager
 def cutting_proxy(target: str, *, after: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """A proxy that resets each connection once so many bytes went through, until it is healed."""
     healed = threading.Event()
     host, _, port = target.partition(":")
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listening_at("401")
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         passed = 0

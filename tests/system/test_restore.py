@@ -109,7 +109,7 @@ def test_an_import_that_is_cancelled_is_no_success_and_leaves_nothing(stack: Run
             stack.airflow.request("PATCH", run.path, json={"state": "failed"})
 
     assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
-    assert "ended from outside before its task 'store' was done" in stack.task_log(run, "discard")
+    assert "ended from outside before its task 'store' was done" in stack.xcom(run, "outcome", "error")
     assert sorted((stack.stack.bundles / ".staging").glob("*")) == before
     assert "There is no bundle named 'given-up'" in stack.fail("register_model", {"name": "given-up"})[1]
 

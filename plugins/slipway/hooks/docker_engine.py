@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,9 +27,12 @@ _SCHEMES = {"unix", "tcp", "http", "https", "ssh", "npipe"}
 _TIMEOUT_SECONDS = 120
 _TLS = ("ca_cert", "client_cert", "client_key")
 # Words of the engine's, which has no codes for them: what would be refused again, and what may go well next time.
-_REFUSALS = ("denied", "unauthorized", "authentication required", "forbidden", "not found", "manifest unknown",
-             "invalid reference", "name unknown", "immutable", "no basic auth credentials", "no match for platform",
-             "403", "401")  # fmt: skip
+# A status is a number of its own: an address such as 127.0.0.1:40144 is in these messages too.
+_REFUSALS = re.compile(
+    "denied|unauthorized|authentication required|forbidden|not found|manifest unknown|invalid reference|name unknown|"
+    r"immutable|no basic auth credentials|no match for platform|(?<![:.\d])40[13]\b",
+    re.IGNORECASE,
+)
 _PASSING = ("no space left", "temporary failure", "connection reset", "connection refused", "timed out",
             "network is unreachable", "error sending request", "failed to fetch", "dns error")  # fmt: skip
 
@@ -225,8 +229,7 @@ class DockerEngineHook(BaseHook):
             yield from follow(stream, self.log.info)
         except EngineRefusal as e:
             why = str(e)[:600]
-            refused = any(word in why.lower() for word in _REFUSALS)
-            raise (UserError if refused else Unavailable)(f"{what} ({why}).") from None
+            raise (UserError if _REFUSALS.search(why) else Unavailable)(f"{what} ({why}).") from None
 
     def _native(self) -> str:
         version = self.client.version()

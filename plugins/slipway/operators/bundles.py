@@ -9,7 +9,7 @@ from airflow.sdk.definitions.context import Context
 
 from slipway.assets import BUNDLE
 from slipway.operators.base import SlipwayOperator
-from slipway.operators.ending import AfterAllOperator, check_complete
+from slipway.operators.ending import AfterAllOperator
 
 __all__ = [
     "CheckBundleOperator",
@@ -113,11 +113,8 @@ class StoreBundleOperator(_Step):
 class DiscardBundleOperator(AfterAllOperator, _Step):
     """Remove what an import leaves behind: its staging area if it failed, the upload that it came from if not."""
 
-    def run(self, context: Context) -> None:
-        """Remove it. The upload of a failed import stays for another try.
-
-        :raises UserError: if the import was cancelled, so that its run does not count as a success.
-        """
+    def run(self, context: Context) -> None:  # noqa: ARG002
+        """Remove it. The upload of a failed import stays for another try."""
         from slipway import settings
         from slipway.bundles import intake, uploads
 
@@ -125,4 +122,3 @@ class DiscardBundleOperator(AfterAllOperator, _Step):
             uploads.forget(settings.bundle_store(), self.checked["source_uri"])
         elif self.checked:
             intake.discard(self.checked)
-        check_complete(context)

@@ -8,15 +8,16 @@ that is no teardown: where that one was skipped because the run was cancelled, t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk.definitions.context import Context
 
 from slipway import settings
 from slipway.errors import UserError
-from slipway.operators.base import ERROR_KEY, PlanOperator, SlipwayOperator
+from slipway.operators.base import ERROR_KEY, SlipwayOperator
 
-__all__ = ["AfterAllOperator", "OutcomeOperator", "check_complete", "published_and_left"]
+__all__ = ["AfterAllOperator", "OutcomeOperator", "published_and_left"]
 
 
 class AfterAllOperator(SlipwayOperator):
@@ -31,33 +32,35 @@ class AfterAllOperator(SlipwayOperator):
         return super().execute(context)
 
 
-class OutcomeOperator(PlanOperator):
+class OutcomeOperator(SlipwayOperator):
     """Fail where the run was cancelled, so that it does not count as a success.
 
-    :param plan: what the resolving operator returned.
+    It is a teardown that fails the run, below the teardown that undoes: directly below a task it would hide that
+    task's failure, as Airflow looks at the last tasks only.
+
+    :param plan: what the resolving operator returned; a dry run has tasks to skip.
     """
+
+    template_fields: Sequence[str] = ("plan",)
+
+    def __init__(self, *, plan: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
 
     def run(self, context: Context) -> None:
         """Look at what became of the run's tasks.
 
-        :raises UserError: if one of them did not come to run because somebody ended the run.
+        :raises UserError: naming the first that did not come to run because somebody ended the run.
         """
-        if not self.plan.get("dry_run"):
-            check_complete(context)
-
-
-def check_complete(context: Context) -> None:
-    """Raise where a task of the run did not come to run because somebody ended the run.
-
-    :raises UserError: naming the first of them.
-    """
-    states = _task_states(context)
-    tasks = [task for task in context["dag"].topological_sort() if not task.is_teardown]
-    if skipped := next((task.task_id for task in tasks if states.get(task.task_id) == "skipped"), None):
-        raise UserError(
-            f"The run was ended from outside before its task '{skipped}' was done, so it is no success: run "
-            f"{context['dag'].dag_id} again for what is missing."
-        )
+        if self.plan and self.plan.get("dry_run"):
+            return
+        states = _task_states(context)
+        tasks = [task for task in context["dag"].topological_sort() if not task.is_teardown]
+        if skipped := next((task.task_id for task in tasks if states.get(task.task_id) == "skipped"), None):
+            raise UserError(
+                f"The run was ended from outside before its task '{skipped}' was done, so it is no success: run "
+                f"{context['dag'].dag_id} again for what is missing."
+            )
 
 
 def published_and_left(context: Context) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import bcrypt
@@ -161,6 +162,15 @@ def test_a_full_registry_and_one_that_drops_mid_push_pass_and_the_next_try_succe
         assert all(re.match(r"Image 127\.0\.0\.1:\S+ cannot be pushed \(", failure) for failure in failures)
         heal()
         assert ensure_in_registry(made_of[1], names[1], DockerEngineHook())["image"].startswith(cut)
+
+
+def test_a_base_that_cannot_be_had_is_named_with_what_to_do(
+    registry: str, small: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = connect(monkeypatch, registry)
+    for base, kind in ((f"{registry}/no/such:base", UserError), ("127.0.0.1:9/no/such:base", Unavailable)):
+        with pytest.raises(kind, match=rf"Image {base} cannot be pulled.*\[slipway\] base_image\.$"):
+            ensure_in_registry(replace(small(), base_image=base), name, DockerEngineHook())
 
 
 def listening_at(digits: str) -> socket.socket:

@@ -102,9 +102,7 @@ def _push(
 
 
 def _build(made_of: Ingredients, repository: str, engine: DockerEngineHook, login: Login | None) -> None:
-    host = reference.registry_of(made_of.base_image)
-    if host and login and host == reference.registry_of(repository) and engine.find_image(made_of.base_image) is None:
-        engine.pull(made_of.base_image, login, made_of.platform)
+    _have_base(made_of, repository, engine, login)
     arguments = {"BASE_IMAGE": made_of.base_image}
     # The engine knows these names and keeps their values out of the image's history.
     arguments |= {name: os.environ[name] for name in _PROXIES if os.environ.get(name)}
@@ -123,6 +121,21 @@ def _build(made_of: Ingredients, repository: str, engine: DockerEngineHook, logi
                 platform=made_of.platform,
                 keep_stages=not index,
             )
+
+
+def _have_base(made_of: Ingredients, repository: str, engine: DockerEngineHook, login: Login | None) -> None:
+    """Pull the base where the engine does not have it; a build would, but with no login and in no clear words."""
+    base = made_of.base_image
+    if engine.find_image(base) is not None:
+        return
+    its_own = reference.registry_of(base) == reference.registry_of(repository)
+    try:
+        engine.pull(base, login if its_own else None, made_of.platform)
+    except SlipwayError as e:
+        raise type(e)(
+            f"{str(e).removesuffix('.')}, and the image is to stand on it: name a base that the engine has or can "
+            "pull, by 'base_image' in the conf or the setting [slipway] base_image."
+        ) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from airflow.sdk.definitions.context import Context
 
 from slipway import settings
 from slipway.containers.spec import ServerSpec, parse_cpus, parse_env, parse_memory
-from slipway.errors import SlipwayError, Unavailable, UserError
+from slipway.errors import SlipwayError, UserError
 from slipway.hooks.docker import DockerEndpointHook
 from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
@@ -19,6 +19,7 @@ from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.ending import published_and_left
 from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
+from slipway.triggers.deployment import check_there
 from slipway.triggers.docker import DockerDeploymentTrigger
 
 __all__ = ["DockerDeployOperator", "DockerRestoreOperator", "DockerRetireOperator"]
@@ -91,9 +92,7 @@ class DockerDeployOperator(PlanOperator):
         """
         with one_sentence(context):
             hook = DockerEndpointHook(self.plan["conn_id"])
-            if "gone" in event:
-                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
-                raise Unavailable(event["error"])
+            check_there(event)
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])

@@ -19,6 +19,7 @@ from slipway.kubernetes.rollout import assess
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.endpoints import RestoreOperator, check_owner
 from slipway.registry import Registry
+from slipway.triggers.deployment import check_there
 from slipway.triggers.kubernetes import KubernetesRolloutTrigger
 
 __all__ = ["KubernetesDeployOperator", "KubernetesRestoreOperator"]
@@ -77,10 +78,8 @@ class KubernetesDeployOperator(PlanOperator):
         """
         with one_sentence(context):
             hook = KubernetesEndpointHook(self.plan["conn_id"])
+            check_there(event)
             if "error" in event:
-                if event.get("gone"):
-                    # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
-                    raise Unavailable(event["error"])
                 for line in event["log"]:
                     self.log.error("pod: %s", line)
                 self._discard(hook)

@@ -13,6 +13,7 @@ from slipway.errors import Unavailable, UserError
 from slipway.hooks.model_host import PENDING, ModelHostHook
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.operators.endpoints import check_owner
+from slipway.triggers.deployment import check_there
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
 
 __all__ = ["ModelHostDeployOperator"]
@@ -61,9 +62,7 @@ class ModelHostDeployOperator(PlanOperator):
         """
         with one_sentence(context):
             hook = ModelHostHook(self.plan["conn_id"])
-            if "gone" in event:
-                # Another run of the same deploy was cancelled and took it away: the next try makes it anew.
-                raise Unavailable(event["error"])
+            check_there(event)
             if "error" in event:
                 discard(hook, self.plan)
                 raise UserError(event["error"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import NotFound, SlipwayError, Unavailable
 
-__all__ = ["DeploymentTrigger"]
+__all__ = ["DeploymentTrigger", "check_there"]
 
 
 class DeploymentTrigger(BaseTrigger):
@@ -48,3 +49,12 @@ class DeploymentTrigger(BaseTrigger):
         return TriggerEvent(
             {"error": f"{what} was not ready in time: see {log}, or raise [slipway] ready_timeout_seconds."}
         )
+
+
+def check_there(event: Mapping[str, Any]) -> None:
+    """Refuse to go on where somebody took the deployment away: a run of the same deploy that was cancelled, mostly.
+
+    :raises Unavailable: saying so; the next try makes it anew.
+    """
+    if event.get("gone"):
+        raise Unavailable(event["error"])

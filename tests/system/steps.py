@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from slipway_stack.airflow_api import Run, Task
 from tests.stack.running import RunningStack
 
 SAMPLE = {"columns": ["a"], "data": [[1.0], [2.0]]}
@@ -53,6 +54,17 @@ def score(url: str, split: dict[str, Any] | None = None, **options: Any) -> Any:
     response = httpx.post(f"{url}/invocations", json={"dataframe_split": split or SAMPLE}, timeout=30, **options)
     response.raise_for_status()
     return response.json()["predictions"]
+
+
+def cancelled(stack: RunningStack, run: Run, task_id: str, state: str) -> dict[str, str | None]:
+    """Mark a run as failed once one of its tasks is in a state; return how its tasks end, when it is over as failed."""
+
+    def follow(tasks: list[Task]) -> None:
+        if any((task.task_id, task.state) == (task_id, state) for task in tasks):
+            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
+
+    assert stack.airflow.wait(run, timeout=300, follow=follow).state == "failed"
+    return {task.task_id: task.state for task in stack.airflow.tasks(run)}
 
 
 def check_page(stack: RunningStack, model: str, target: str, endpoint: str, expected: str) -> None:

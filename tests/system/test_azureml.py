@@ -25,7 +25,7 @@ from slipway_sandbox.azure.tls import certificates
 from slipway_stack.airflow_api import Task
 from slipway_stack.ports import pick_free
 from tests.stack.running import RunningStack, running_stack
-from tests.system.steps import SAMPLE, check_page, constant_bundle, register, version_tags
+from tests.system.steps import SAMPLE, cancelled, check_page, constant_bundle, register, version_tags
 
 pytestmark = [pytest.mark.requires("npm", "curl"), pytest.mark.timeout(1800)]
 
@@ -151,15 +151,7 @@ def test_a_deploy_that_is_cancelled_while_it_waits_leaves_what_served(place: Pla
     first = place.deploy(version="1", endpoint="cancelled")
     sandbox.faults.set({"kind": "stuck", "match": "^v2"})
     run = stack.trigger("deploy_azureml", {"model": "steady", "version": "2", "endpoint": "cancelled", "image": IMAGE})
-
-    def cancel(tasks: list[Task]) -> None:
-        states = {task.task_id: task.state for task in tasks}
-        if states.get("deploy") == "deferred":
-            assert len(sandbox.endpoints.known["cancelled"].deployments) == 2
-            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
-
-    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
-    states = {task.task_id: task.state for task in stack.airflow.tasks(run)}
+    states = cancelled(stack, run, "deploy", "deferred")
     assert (states["deploy"], states["switch"], states["restore"]) == ("failed", "skipped", "success")
     assert list(sandbox.endpoints.known["cancelled"].deployments) == [first["deployment"]]
     assert "so it is no success" in stack.xcom(run, "outcome", "error")

@@ -14,7 +14,7 @@ from slipway.hooks.kubernetes import KubernetesEndpointHook
 from slipway.model_download import download_model
 from slipway_sandbox.kubernetes import ApiFault, FakeCluster
 from tests.stack.running import RunningStack
-from tests.system.steps import SAMPLE, check_page, constant_bundle, register, version_tags
+from tests.system.steps import SAMPLE, cancelled, check_page, constant_bundle, register, version_tags
 
 MODEL, ENDPOINT = "on-kubernetes", "on-kubernetes"
 CONNECTION = "kubernetes_test"
@@ -113,7 +113,7 @@ def test_deploy_redeploy_fail_and_undeploy(
     assert (task, "there is nothing to undeploy" in sentence) == ("undeploy", True)
 
 
-def test_a_model_that_predicts_otherwise_gets_no_traffic_and_one_that_fails_when_live_is_rolled_back(
+def test_a_deploy_that_predicts_otherwise_or_fails_when_live_or_is_cancelled_is_undone(
     stack: RunningStack, cluster: FakeCluster, versions: list[str], hook: KubernetesEndpointHook
 ) -> None:
     one, two, _ = versions
@@ -133,6 +133,14 @@ def test_a_model_that_predicts_otherwise_gets_no_traffic_and_one_that_fails_when
     cluster.faults.api = [ApiFault(403, method="POST", path=f"/services/{ENDPOINT}:http/proxy")]
     task, _ = stack.fail("deploy_kubernetes", conf(two))
     assert task == "switch"
+    cluster.faults.clear()
+    assert hook.invoke(ENDPOINT, PAYLOAD) == ["one", "one"]
+    assert hook.served(ENDPOINT) == served
+
+    # Cancelled while its pods are waited for.
+    cluster.faults.sick = {image(two)}
+    states = cancelled(stack, stack.trigger("deploy_kubernetes", conf(two)), "deploy", "deferred")
+    assert (states["deploy"], states["switch"], states["restore"]) == ("failed", "skipped", "success")
     cluster.faults.clear()
     assert hook.invoke(ENDPOINT, PAYLOAD) == ["one", "one"]
     assert hook.served(ENDPOINT) == served

@@ -15,9 +15,8 @@ from slipway.operators.endpoints import RestoreOperator, SwitchOperator
 from slipway.operators.model_host import ModelHostDeployOperator
 from slipway.operators.resolve import ResolveVersionOperator
 from slipway.triggers.model_host import ModelHostDeploymentTrigger
-from slipway_stack.airflow_api import Task
 from tests.stack.running import RunningStack
-from tests.system.steps import constant_bundle, deploy, register, score
+from tests.system.steps import cancelled, constant_bundle, deploy, register, score
 
 CONTEXT: Any = {}  # none of these steps asks Airflow for anything
 
@@ -87,12 +86,7 @@ def test_a_deploy_that_is_cancelled_while_its_task_is_at_work(stack: RunningStac
     one, two = versions
     url = deploy(stack, "cut-short", version=one, endpoint="cancelled")["url"]
     run = stack.trigger("deploy_mlflow", {"model": "cut-short", "version": two, "endpoint": "cancelled"})
-
-    def cancel(tasks: list[Task]) -> None:
-        if any(task.task_id == "deploy" and task.state == "running" for task in tasks):
-            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
-
-    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    cancelled(stack, run, "deploy", "running")
     assert "ended from outside" in stack.task_log(run, "restore")
     assert score(url) == ["one", "one"]
     assert deployments({"endpoint": "cancelled"}) == [one]
@@ -103,12 +97,7 @@ def test_an_import_that_is_cancelled_is_no_success_and_leaves_nothing(stack: Run
     uri = constant_bundle(tmp_path / "given-up.zip", "one")
     before = sorted((stack.stack.bundles / ".staging").glob("*"))
     run = stack.trigger("import_bundle", {"bundle_uri": uri})
-
-    def cancel(tasks: list[Task]) -> None:
-        if any(task.task_id == "probe" and task.state == "running" for task in tasks):
-            stack.airflow.request("PATCH", run.path, json={"state": "failed"})
-
-    assert stack.airflow.wait(run, timeout=300, follow=cancel).state == "failed"
+    cancelled(stack, run, "probe", "running")
     assert "ended from outside before its task 'store' was done" in stack.xcom(run, "outcome", "error")
     assert sorted((stack.stack.bundles / ".staging").glob("*")) == before
     assert "There is no bundle named 'given-up'" in stack.fail("register_model", {"name": "given-up"})[1]

@@ -1,8 +1,8 @@
 """Parts of a page that fail alone: what asks an outside service has a deadline, and threads of its own.
 
 A page is put together from parts. When a service is away or slow, its part says so in one sentence and the others are
-there. Each service has its own few threads, so one that hangs cannot hold up Airflow's, nor another's. A thread cannot be
-stopped: one that hangs is left to its end, and a service that holds all of its threads like that is not asked again
+there. Each service has its own few threads, so one that hangs cannot hold up Airflow's, nor another's. A thread cannot
+be stopped: one that hangs is left to its end, and a service that holds all of its threads like that is not asked again
 before one comes back.
 """
 
@@ -61,9 +61,10 @@ async def ask(service: str, function: Callable[..., Value], *arguments: Any, sec
     threads = _services[service]
     if len(threads.hanging) >= _THREADS:
         return Part(error=f"{service} hangs: it still has {_THREADS} questions to answer, and is not asked any more.")
-    question = threads.pool.submit(copy_context().run, function, *arguments)
+    question: Future[Value] = threads.pool.submit(copy_context().run, function, *arguments)
     try:
-        return Part(await asyncio.wait_for(asyncio.wrap_future(question), seconds))
+        answer: asyncio.Future[Value] = asyncio.wrap_future(question)
+        return Part(await asyncio.wait_for(answer, seconds))
     except TimeoutError:
         return Part(error=f"{service} has not answered within {seconds:g} seconds.")
     except SlipwayError as e:

@@ -40,6 +40,7 @@ async def show_endpoint(request: Request, user: GetUserDep, name: str, target: s
         "about": found,
         "model": found.model,
         "record": record,
+        "counted": record.target in live.COUNTED,
         "version": version,
         "samples": samples,
         "kinds": _KINDS,

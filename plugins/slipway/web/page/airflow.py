@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from slipway.bundles.source import default_name
-from slipway.web.core import AirflowRefusal, CoreApi, paused
+from slipway.web.core import AirflowRefusal, CoreApi, Paused, paused
 
 __all__ = ["ACTIONS", "TARGETS", "Airflow", "Dag", "Run", "Runs", "busy"]
 
@@ -185,6 +185,8 @@ class Airflow(CoreApi):
             run_id = f"{subject}-{number}"
             try:
                 await self.trigger(dag_id, run_id, conf)
+            except Paused:
+                raise
             except AirflowRefusal as e:
                 if e.status != 409:
                     raise
@@ -217,7 +219,7 @@ class Airflow(CoreApi):
     async def again(self, dag_id: str, run_id: str) -> None:
         """Let a run that is over begin anew, with the data interval and the params that it had.
 
-        :raises AirflowRefusal: 409 if the DAG is paused.
+        :raises Paused: if the DAG is.
         """
         await self.refuse_paused(dag_id)
         path = f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}/clear"

@@ -81,11 +81,11 @@ async def first_event(trigger: Any, pause: float = 0.1) -> Any:
     raise AssertionError("a trigger without an event")
 
 
-def plan_of(version: str, endpoint: str, **options: Any) -> dict[str, Any]:
+def plan_of(version: str, endpoint: str, *, tags: Any = None, identity: Any = None, **options: Any) -> dict[str, Any]:
     """The plan of a deploy."""
     operator = ResolveVersionOperator(
         task_id="resolve", target="azureml", conn_id="azureml_default", model="echo", version=version,
-        endpoint=endpoint, options={**OPTIONS, **options},
+        endpoint=endpoint, options={**OPTIONS, **options}, further={"tags": tags, "identity": identity},
     )  # fmt: skip
     return dict(operator.run(context()))
 

@@ -37,6 +37,13 @@ def deployments(sandbox: Sandbox, endpoint: str) -> list[str]:
     return sorted(found.deployments) if found else []
 
 
+def modified(sandbox: Sandbox, endpoint: str) -> list[str]:
+    """When an endpoint and each of its deployments was changed last."""
+    found = sandbox.endpoints.known[endpoint]
+    resources = [found.resource, *(deployment.resource for deployment in found.deployments.values())]
+    return [resource["systemData"]["lastModifiedAt"] for resource in resources]
+
+
 def recorded(endpoint: str) -> str | None:
     record = Registry(MlflowHook()).find_deployment("echo", "azureml", endpoint)
     return record.version if record else None
@@ -54,9 +61,9 @@ def test_the_whole_life(sandbox: Sandbox) -> None:
     assert resource["tags"][names.VERSION] == "1"
 
     # The same again changes nothing, and needs no azure-ai-ml.
-    before = sandbox.endpoints.known["life"].resource["systemData"]["lastModifiedAt"]
+    before = modified(sandbox, "life")
     assert deploy("1", "life", tags={"team": "risk"}) == published
-    assert sandbox.endpoints.known["life"].resource["systemData"]["lastModifiedAt"] == before
+    assert modified(sandbox, "life") == before
 
     second = deploy("2", "life")["deployment"]
     assert {score(sandbox, "life").json()["predictions"][0] for _ in range(10)} == {"two"}
@@ -81,6 +88,45 @@ def test_the_whole_life(sandbox: Sandbox) -> None:
     assert sandbox.assets.versions, "assets are kept"
     with pytest.raises(AirflowFailException, match="is not deployed to endpoint 'life' on azureml"):
         undeploy("life")
+
+
+def test_other_tags_reach_what_serves_already_and_replace_nothing(sandbox: Sandbox) -> None:
+    first = deploy("1", "tagged", tags={"team": "risk"})
+    endpoint = sandbox.endpoints.known["tagged"]
+    server = endpoint.deployments[first["deployment"]].replica
+    endpoint.resource["tags"]["policy"] = "somebody's"
+    changed = {"team": "fraud", "cost": "17"}
+    ctx = context()
+    with pytest.raises(AirflowSkipException):
+        plan = plan_of("1", "tagged", tags=changed)
+        execute(AzureMLCheckOperator(task_id="check", plan=plan, traffic=FAST, dry=True), ctx)
+    assert ctx["ti"].pushed["dry_run"] == [
+        "Tags of tagged are set: cost, team.", f"Tags of {first['deployment']} are set: cost, team.",
+    ]  # fmt: skip
+    assert deploy("1", "tagged", tags=changed) == first
+    deployment = endpoint.deployments[first["deployment"]]
+    for resource in (endpoint.resource, deployment.resource):
+        assert resource["tags"].items() >= {**changed, names.MODEL: "echo"}.items()
+    assert endpoint.resource["tags"]["policy"] == "somebody's"
+    assert deployment.replica is server, "no roll-out"
+    assert endpoint.traffic == {first["deployment"]: 100}
+    before = modified(sandbox, "tagged")
+    deploy("1", "tagged", tags=changed)
+    deploy("1", "tagged")
+    assert modified(sandbox, "tagged") == before, "no change, no write"
+
+
+def test_a_new_endpoint_runs_as_the_identity_that_is_asked_for(sandbox: Sandbox) -> None:
+    group = sandbox.settings.workspace_id.partition("/providers/")[0]
+    mine, other = (f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}" for name in "ab")
+    deploy("1", "own", identity=mine)
+    identity = sandbox.endpoints.known["own"].resource["identity"]
+    assert (identity["type"], list(identity["userAssignedIdentities"])) == ("UserAssigned", [mine])
+    deploy("1", "own", identity=mine.upper())
+    deploy("2", "own")  # it keeps what it has
+    for asked, sentence in ((other, "has another identity than .* Azure does not let"), ("b", "is no user-assigned")):
+        with pytest.raises(AirflowFailException, match=sentence):
+            deploy("1", "own", identity=asked)
 
 
 def test_a_failing_version_says_code_and_log_and_never_gets_traffic(
@@ -118,7 +164,7 @@ def test_a_new_endpoint_that_fails_is_gone(sandbox: Sandbox) -> None:
     ("fault", "sentence"),
     [
         ("quota", "OutOfQuota .*choose a smaller instance type or count"),
-        ("image_pull", "BadArgument .*the workspace's identity has AcrPull"),
+        ("image_pull", "BadArgument .*the endpoint's identity has AcrPull"),
         ("liveness", "ResourceNotReady .*must answer its liveness route"),
     ],
 )

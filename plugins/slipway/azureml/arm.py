@@ -31,7 +31,7 @@ _RETRIES: dict[str, Any] = {
     "retry_backoff_factor": 0.5,
     "retry_backoff_max": 10,
     # Its POSTs (listKeys, getLogs) only read.
-    "retry_on_methods": ["HEAD", "GET", "PUT", "DELETE", "OPTIONS", "TRACE", "POST"],
+    "retry_on_methods": ["HEAD", "GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "POST"],
 }
 
 
@@ -68,6 +68,10 @@ class Arm:
     def put(self, path: str, body: dict[str, Any]) -> str | None:
         """Create or update a resource; return the URL that tells how the operation stands."""
         return self._send("PUT", path, body).headers.get(_OPERATION)
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        """Change some of a resource; its state tells how that stands."""
+        self._send("PATCH", path, body)
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call an action and return its answer."""

@@ -24,7 +24,8 @@ _REMEDIES = (
     (
         "",
         "container image",
-        "see that the image is in the registry, and that the workspace's identity has AcrPull on it",
+        "see that the image is in the registry, and that the endpoint's identity has AcrPull on it (Azure itself grants "
+        "that on the workspace's own registry alone)",
     ),
     ("", "user model", "see that the endpoint's identity may read the workspace's storage account"),
     ("", "instance type", "choose one that this region has"),

@@ -8,7 +8,7 @@ from typing import Any
 from slipway.azureml import names, traffic
 from slipway.errors import Unavailable, UserError
 
-__all__ = ["changes", "check", "check_free", "made_at", "made_by", "tags_to_set"]
+__all__ = ["changes", "check", "check_free", "claims", "made_at", "made_by", "tags_to_set"]
 
 Resource = dict[str, Any]
 
@@ -59,7 +59,7 @@ def check_free(deployments: dict[str, Resource], shares: dict[str, int], plan: d
     live = next((deployments[name] for name, share in shares.items() if share == 100 and name in deployments), None)
     for name, deployment in deployments.items():
         tags = deployment.get("tags") or {}
-        if deployment in (ours, live) or made_by(deployment, run) or _claimed_until(tags) < time.time():
+        if deployment in (ours, live) or made_by(deployment, run) or not claims(deployment):
             continue
         replaced = live is not None and made_at(deployment) < made_at(live)
         later = ours is not None and not shares.get(name) and made_at(ours) < made_at(deployment)
@@ -75,9 +75,10 @@ def made_at(resource: Resource) -> str:
     return str((resource.get("systemData") or {}).get("createdAt") or "")
 
 
-def _claimed_until(tags: dict[str, str]) -> int:
-    until = tags.get(names.CLAIMED_UNTIL) or ""
-    return int(until) if until.isdecimal() else 0
+def claims(deployment: Resource) -> bool:
+    """Whether the run that made a deployment may be at work still."""
+    until = (deployment.get("tags") or {}).get(names.CLAIMED_UNTIL) or ""
+    return until.isdecimal() and int(until) >= time.time()
 
 
 def tags_to_set(resource: Resource, plan: dict[str, Any]) -> dict[str, str] | None:

@@ -72,10 +72,8 @@ def execute(operator: Any, ctx: Any) -> Any:
             waiting = deferred
 
 
-async def first_event(trigger: Any, pause: float = 0.1) -> Any:
-    """Run a trigger to its event, looking more often than it would."""
-    if hasattr(trigger, "pause"):
-        trigger.pause = pause
+async def first_event(trigger: Any) -> Any:
+    """Run a trigger to its event."""
     async for event in trigger.run():
         return event.payload
     raise AssertionError("a trigger without an event")
@@ -115,6 +113,12 @@ def undeploy(endpoint: str, **options: Any) -> None:
     plan = resolve.run(ctx)
     execute(AzureMLUndeployOperator(task_id="undeploy", plan=plan, **options), ctx)
     execute(ForgetOperator(task_id="forget", plan=plan), ctx)
+
+
+def restore(run: str, plan: dict[str, Any]) -> None:
+    """Undo a deploy in a process that can be killed on the way."""
+    execute(AzureMLRestoreOperator(task_id="restore", plan=plan), context(run))
+    os._exit(0)
 
 
 def drive(run: str, version: str | None, endpoint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from starlette.responses import Response
 
 from slipway.azureml import names
 from slipway.hooks.azureml import AzureMLEndpointHook
@@ -20,6 +22,7 @@ from slipway_sandbox.azure.server import Sandbox
 from tests.azureml import driving
 from tests.azureml.conftest import ROWS
 from tests.azureml.driving import FAST, IMAGE, context, deploy, execute, plan_of, undeploy
+from tests.sandbox_azure.load import constant_load
 
 pytestmark = [pytest.mark.requires("npm"), pytest.mark.usefixtures("registered")]
 
@@ -96,9 +99,8 @@ def test_other_tags_reach_what_serves_already_and_replace_nothing(sandbox: Sandb
     server = endpoint.deployments[first["deployment"]].replica
     endpoint.resource["tags"]["policy"] = "somebody's"
     changed = {"team": "fraud", "cost": "17"}
-    ctx = context()
+    ctx, plan = context(), plan_of("1", "tagged", tags=changed)
     with pytest.raises(AirflowSkipException):
-        plan = plan_of("1", "tagged", tags=changed)
         execute(AzureMLCheckOperator(task_id="check", plan=plan, traffic=FAST, dry=True), ctx)
     assert ctx["ti"].pushed["dry_run"] == [
         "Tags of tagged are set: cost, team.", f"Tags of {first['deployment']} are set: cost, team.",
@@ -253,8 +255,9 @@ def test_one_deploy_of_an_endpoint_at_a_time(sandbox: Sandbox) -> None:
     # A claim ends: what the first run left is in nobody's way later, and is gone with the next deploy.
     tags = sandbox.endpoints.known["busy"].deployments[plan["deployment"]].resource["tags"]
     tags[names.CLAIMED_UNTIL] = str(int(time.time()) - 1)
-    third = deploy("2", "busy", run="third", instance_count=2)["deployment"]
-    assert deployments(sandbox, "busy") == [third]
+    # That the version is live already is no reason to leave it.
+    live = deploy("1", "busy", run="third")["deployment"]
+    assert deployments(sandbox, "busy") == [live]
 
 
 def test_autoscaling_comes_and_goes_with_its_deployment(sandbox: Sandbox) -> None:
@@ -281,6 +284,38 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
         second = deploy("2", "mirror", traffic={"steps": [30, 100], "wait": 0, "mirror": 20})["deployment"]
     assert [mirror for _, mirror in seen] == [{second: 20}, {}, {}]
     assert [shares.get(second, 0) for shares, _ in seen] == [0, 30, 100]
+
+
+def test_a_version_that_fails_while_traffic_shifts_gives_it_all_back(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = deploy("1", "midway")["deployment"]
+    endpoint = sandbox.endpoints.known["midway"]
+    shares: list[int] = []
+    real = sandbox.scoring._forward
+
+    async def turning(name: str, deployment: Any, body: bytes, *rest: Any) -> Any:
+        """Pass on; the golden sample gets another answer of the second version once that has traffic."""
+        if name == first or not endpoint.traffic.get(name) or json.loads(body) != ROWS:
+            return await real(name, deployment, body, *rest)
+        shares.append(endpoint.traffic[name])
+        return Response('{"predictions": ["three", "three"]}', media_type="application/json")
+
+    one = {"columns": ["a"], "data": [[1.0]]}
+    with constant_load(sandbox, "midway", one) as load:
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox.scoring, "_forward", turning)
+            with pytest.raises(AirflowFailException, match="does not give the golden sample's output"):
+                deploy("2", "midway", traffic={"steps": [10, 100], "wait": 0.5})
+        assert shares == [10]
+        assert endpoint.traffic == {first: 100}
+        assert deployments(sandbox, "midway") == [first]
+        assert recorded("midway") == "1"
+        deploy("2", "midway", traffic={"steps": [50, 100], "wait": 0})
+        assert deploy("1", "midway", traffic={"steps": [50, 100], "wait": 0})["deployment"] == first
+        assert endpoint.traffic == {first: 100}
+    assert load.failures == []
+    assert set(load.predictions) == {"one", "two"}
 
 
 def test_each_share_is_held_also_where_azure_takes_its_time(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

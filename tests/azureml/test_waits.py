@@ -48,9 +48,9 @@ def test_two_hundred_waits_share_what_they_need(sandbox: Sandbox, monkeypatch: p
     set_state(sandbox, "Updating")
     issued = sandbox.login.issued
     sandbox.faults.set(
-        {"kind": "throttle", "retry_after": 1, "match": "GET", "times": 20},
-        {"kind": "error", "match": "GET", "times": 20},
-        {"kind": "drop", "match": "GET", "times": 5},
+        {"kind": "throttle", "retry_after": 1, "match": "GET .*/onlineEndpoints/", "times": 20},
+        {"kind": "error", "match": "GET .*/onlineEndpoints/", "times": 20},
+        {"kind": "drop", "match": "GET .*/onlineEndpoints/", "times": 5},
     )
     threads = 0
 

@@ -72,6 +72,11 @@ BAD = {
     "a share over 1": ("nodes:", "rejects: {max_share: 5}\nnodes:", "less than or equal to 1"),
     "two nodes for one path": ("path: out}", "path: out}\n  - {id: b, type: write, input: scored, path: out}",
                                "the same path"),
+    "two spellings of one path": ("path: out}", "path: out}\n  - {id: b, type: write, input: scored, path: x/../out/}",
+                                  "the same path"),
+    "rejects in an output": ("nodes:", "rejects: {path: out/}\nnodes:", "Node 'out' and rejects write to the same"),
+    "rejects below an output": ("nodes:", "rejects: {path: out/bad}\nnodes:", "one below the other"),
+    "an output in the default place of rejects": ("path: out}", "path: rejects/sample}", "the same path"),
     "deep nesting": ("id: 7", "x: " + "[" * 3000 + "]" * 3000 + "\nid: 7", "x.yaml is wrong"),
 }  # fmt: skip
 

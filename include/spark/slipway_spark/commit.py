@@ -18,9 +18,10 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 from slipway_spark.errors import JobError, WrongInput
+from slipway_spark.places import local
 
 __all__ = ["Output", "execution_directory"]
 
@@ -121,10 +122,8 @@ class Output:
 
 
 def _files(root: str) -> Files:
-    parts = urlsplit(root)
-    if parts.scheme in {"", "file"}:
-        return _LocalFiles(Path(unquote(parts.path)))
-    return _RemoteFiles(root)
+    folder = local(root)
+    return _RemoteFiles(root) if folder is None else _LocalFiles(folder)
 
 
 class _LocalFiles:
@@ -188,7 +187,8 @@ class _RemoteFiles:
     def __init__(self, root: str) -> None:
         from pyarrow import fs
 
-        self._fs, self._root = fs.FileSystem.from_uri(re.sub(r"^s3[an]:", "s3:", root))
+        # Arrow reads `%20` in a URI, and `?`; Spark, which writes there, does not.
+        self._fs, self._root = fs.FileSystem.from_uri(quote(re.sub(r"^s3[an]:", "s3:", root), safe="/:@[]"))
         self._selector = fs.FileSelector
 
     def _path(self, name: str) -> str:

@@ -190,6 +190,22 @@ class SparkJobHook(BaseHook):
         code: Path | None,
         announce: Announce,
     ) -> None:
+        hook = self._submitter(execution, arguments, conf, jars, archives, code)
+        hook.lines = lambda lines: self._lines(lines, announce)
+        self._running = hook
+        hook.submit(_application(), env=self._environment())
+        self._running = None
+
+    def _submitter(  # noqa: PLR0917
+        self,
+        execution: str,
+        arguments: list[str],
+        conf: dict[str, str],
+        jars: list[str],
+        archives: list[str],
+        code: Path | None,
+    ) -> _Submit:
+        """The provider's hook, told all that spark-submit is to be."""
         local = _LOCAL_CONF if self.master.startswith("local") else {}
         hook = _Submit(
             conf={**_CONF, **local, **conf},
@@ -202,10 +218,7 @@ class SparkJobHook(BaseHook):
             deploy_mode="client",
         )
         hook.master = self.master
-        hook.lines = lambda lines: self._lines(lines, announce)
-        self._running = hook
-        hook.submit(str(settings.spark_home() / "slipway_spark" / "__main__.py"), env=self._environment())
-        self._running = None
+        return hook
 
     def _environment(self) -> dict[str, str]:
         passed = {k: v for k, v in os.environ.items() if k in _PASSED or k.startswith(_PASSED_PREFIXES)}
@@ -252,6 +265,10 @@ class _Submit(SparkSubmitHook):
         if process is not None and process.poll() is None:
             _stop(process)
         self.on_kill()
+
+
+def _application() -> str:
+    return str(settings.spark_home() / "slipway_spark" / "__main__.py")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -77,7 +77,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Failure, "description": "No token and no login cookie"},
     403: {
         "model": Failure,
-        "description": "The login is invalid or expired, or does not allow that; or another site's page sent the request",
+        "description": "The login is invalid or expired, or does not allow that, or another site's page asks",
     },
 }
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Failure, "description": "There is none of that id"}}

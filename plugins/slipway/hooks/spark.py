@@ -135,7 +135,7 @@ class SparkJobHook(BaseHook):
                 if self.is_remote_session:
                     self._run_client(arguments, announce)
                 else:
-                    self._submit(plan["execution"], arguments, conf, jars, named, code, announce)
+                    self._submit(self._submitter(plan["execution"], arguments, conf, jars, named, code), announce)
             except AirflowException as e:
                 if not result.is_file():
                     line = " ".join(str(e).split())[-300:]
@@ -180,20 +180,10 @@ class SparkJobHook(BaseHook):
         process.wait()
         self._running = None
 
-    def _submit(  # noqa: PLR0917
-        self,
-        execution: str,
-        arguments: list[str],
-        conf: dict[str, str],
-        jars: list[str],
-        archives: list[str],
-        code: Path | None,
-        announce: Announce,
-    ) -> None:
-        hook = self._submitter(execution, arguments, conf, jars, archives, code)
+    def _submit(self, hook: _Submit, announce: Announce) -> None:
         hook.lines = lambda lines: self._lines(lines, announce)
         self._running = hook
-        hook.submit(_application(), env=self._environment())
+        hook.submit(str(settings.spark_home() / "slipway_spark" / "__main__.py"), env=self._environment())
         self._running = None
 
     def _submitter(  # noqa: PLR0917
@@ -265,10 +255,6 @@ class _Submit(SparkSubmitHook):
         if process is not None and process.poll() is None:
             _stop(process)
         self.on_kill()
-
-
-def _application() -> str:
-    return str(settings.spark_home() / "slipway_spark" / "__main__.py")
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

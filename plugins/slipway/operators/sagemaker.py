@@ -14,13 +14,13 @@ from slipway import naming
 from slipway.errors import UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import SageMakerEndpointHook
-from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_place import find_place
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.model_download import download_model
 from slipway.operators import sagemaker_planning as planning
 from slipway.operators.base import PlanOperator
 from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionOperator
+from slipway.operators.sagemaker_lock import data_hook
 from slipway.operators.verify import manifest_of, verify_golden
 from slipway.registry import Registry
 from slipway.sagemaker.options import Options
@@ -62,9 +62,13 @@ class SageMakerResolveOperator(ResolveVersionOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return the plan's first part.
 
-        :raises UserError: if an option is wrong, or region, account or role is not set.
+        :raises UserError: if an option is wrong, region, account or role is not set, or the conf names another place
+            than the one that the endpoint is deployed in.
         """
-        place = find_place(self.conn_id, self.place)
+        naming.check_model(self.model)
+        endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
+        record = Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(self.model, self.target, endpoint)
+        place = find_place(self.conn_id, self.place, record.details if record else None)
         options = Options.parse(self.options)
         more = {
             "place": place.as_dict(),
@@ -75,8 +79,6 @@ class SageMakerResolveOperator(ResolveVersionOperator):
         if self.rollback:
             if self.version or self.alias:
                 raise UserError("A rollback goes to what served before: give neither version nor alias with rollback.")
-            naming.check_model(self.model)
-            endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
             head = {"model": self.model, "endpoint": endpoint, "target": self.target, "conn_id": self.conn_id}
             return {**head, **more}
         self.options = {"role": place.role}
@@ -98,10 +100,12 @@ class SageMakerResolveDeploymentOperator(ResolveDeploymentOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return what is to be undeployed.
 
-        :raises UserError: if a name is not allowed, or region or account is not set.
+        :raises UserError: if a name is not allowed, region or account is not set, or the conf names another place than
+            the one that it is deployed in.
         """
-        place = find_place(self.conn_id, self.place, with_role=False)
-        return {**super().run(context), "place": place.as_dict(), "dry_run": False}
+        plan = super().run(context)
+        place = find_place(self.conn_id, self.place, (plan["record"] or {}).get("details"), with_role=False)
+        return {**plan, "place": place.as_dict(), "dry_run": False}
 
 
 class SageMakerPlanOperator(PlanOperator):
@@ -116,11 +120,14 @@ class SageMakerPlanOperator(PlanOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return the plan.
 
-        :raises UserError: if the endpoint is another model's, or cannot become what is asked for.
+        :raises UserError: if the endpoint is another model's, or cannot become what is asked for; or if the bucket is
+            not there, or in another region.
         :raises DownstreamTasksSkipped: for a dry run; the plan is in the XCom `plan`.
         """
         plan = self.plan
         hook = SageMakerEndpointHook(plan["conn_id"], plan["place"]["region"])
+        if not plan["place"]["recorded"]:
+            data_hook(plan).check_bucket()
         found = hook.describe(plan["endpoint"])
         if plan["rollback"]:
             plan = planning.rollback_plan(hook, plan, found)
@@ -159,7 +166,7 @@ class SageMakerModelDataOperator(PlanOperator):
         place = plan["place"]
         model = SageMakerEndpointHook(plan["conn_id"], place["region"]).find_model(plan["name"])
         known = model["PrimaryContainer"]["ModelDataUrl"] if model else None
-        data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
+        data = data_hook(plan)
         if known and data.exists(known):
             return {"data": known, "uploaded": False, "model": True}
         version = Registry(MlflowHook(self.mlflow_conn_id)).resolve(plan["model"], plan["version"])

@@ -16,7 +16,6 @@ from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import CHANGING, SageMakerEndpointHook
-from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.operators.base import PlanOperator, one_sentence, run_of
 from slipway.operators.ending import AfterAllOperator
@@ -157,7 +156,8 @@ class SageMakerEndpointOperator(_EndpointStep):
 
     def _deployed(self, hook: SageMakerEndpointHook) -> dict[str, Any]:
         plan, region = self.plan, self.plan["place"]["region"]
-        details = {"region": region, **_runs_on(self.config["variant"])}
+        place = {name: plan["place"][name] for name in ("region", "account", "bucket")}
+        details = {**place, **_runs_on(self.config["variant"])}
         self.log.info("Endpoint '%s' runs on %s", plan["endpoint"], ", ".join(f"{k} {v}" for k, v in details.items()))
         return {
             "url": hook.url(plan["endpoint"]),
@@ -216,10 +216,13 @@ class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
         return str(super().run(context))
 
     def _record(self) -> DeploymentRecord | None:
+        """Return the endpoint's record; one of its namesake in another region or account says nothing of it."""
         plan = self.plan
-        return Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(
+        found = Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(
             plan["model"], plan["target"], plan["endpoint"]
         )
+        own = {name: plan["place"][name] for name in ("region", "account")}
+        return found if found and own == {name: found.details.get(name, here) for name, here in own.items()} else None
 
     def step(self, *, ordered: bool) -> str:
         """Return what was done, in words.
@@ -321,7 +324,5 @@ class SageMakerUndeployOperator(_EndpointStep):
         for name in removed:
             hook.delete_resource(name)
         if self.delete_data:
-            place = plan["place"]
-            data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], endpoint)
-            self.log.info("Removed %d objects of model data.", data.delete_data())
+            self.log.info("Removed %d objects of model data.", data_hook(plan).delete_data())
         return {"endpoint": endpoint, "removed": removed}

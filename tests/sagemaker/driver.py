@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, DownstreamTasksSkipped, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 from botocore.loaders import JSONFileLoader
 
 # In a stack each task is a process of its own and reads botocore's models once; here they are read once for all.
@@ -84,8 +84,8 @@ class Run:
             self.save()
         return self
 
-    def _run_task(self, dag: DAG, task: Any) -> None:
-        context = self._context(dag, task)
+    def _run_task(self, dag: DAG, task: Any, try_number: int = 1) -> None:
+        context = self._context(dag, task, try_number)
         try:
             task.render_template_fields(context)
             result = self._execute(task, context)
@@ -100,6 +100,9 @@ class Run:
             self.states |= {task_id: "skipped" for task_id in left if task_id not in self.states}
             self.error = f"{task.task_id}: cancelled"
         except AirflowException as e:
+            if not isinstance(e, AirflowFailException) and try_number <= task.retries:
+                self._run_task(dag, copy.copy(dag.get_task(task.task_id)), try_number + 1)
+                return
             self.states[task.task_id] = "failed"
             self.error = self.error or f"{task.task_id}: {e}"
 
@@ -118,7 +121,7 @@ class Run:
     def _push(self, task_id: str, key: str, value: Any) -> None:
         self.xcoms.setdefault(task_id, {})[key] = json.loads(json.dumps(value, default=str))
 
-    def _context(self, dag: DAG, task: Any) -> Any:
+    def _context(self, dag: DAG, task: Any, try_number: int) -> Any:
         def pull(task_ids: str, key: str = "return_value", default: Any = None, **_: Any) -> Any:
             return self.xcoms.get(task_ids, {}).get(key, default)
 
@@ -133,6 +136,7 @@ class Run:
             get_dr_count=count,
             get_task_states=lambda dag_id, run_ids: {run_id: dict(self.states) for run_id in run_ids},
             map_index=-1,
+            try_number=try_number,
         )
         events: Any = _Events()
         return {

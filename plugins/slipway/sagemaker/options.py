@@ -93,7 +93,9 @@ class Strategy(_Value):
     @property
     def waits(self) -> int:
         """Seconds that a roll-out waits at most, all its steps together."""
-        steps = {"all_at_once": 0, "canary": 2, "linear": math.ceil(100 / (self.size or _LINEAR_PERCENT))}[self.type]
+        if self.type == "all_at_once":
+            return 2 * self.bake  # as interval and as the old fleet's rest: SageMaker's limit must be above both
+        steps = 2 if self.type == "canary" else math.ceil(100 / (self.size or _LINEAR_PERCENT))
         return steps * self.wait + self.bake
 
     def limit(self, patience: int) -> int:

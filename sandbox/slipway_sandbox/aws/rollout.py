@@ -43,7 +43,8 @@ def check_deployment(region: str, deployment: dict[str, Any] | None) -> None:
         if size and size["Type"] == "CAPACITY_PERCENT" and size["Value"] not in allowed:
             raise AwsError("ValidationException", f"{key} must be {allowed[0]} to {allowed[-1]} percent.")
     limit = policy.get("MaximumExecutionTimeoutInSeconds")
-    if limit is not None and sum(wait for _, wait in _steps(policy)) >= limit:
+    said = routing["WaitIntervalInSeconds"] + policy.get("TerminationWaitInSeconds", 0)
+    if limit is not None and max(said, sum(wait for _, wait in _steps(policy))) >= limit:
         raise AwsError(
             "ValidationException",
             "MaximumExecutionTimeoutInSeconds must be larger than the total waiting time specified in "

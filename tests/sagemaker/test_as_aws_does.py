@@ -42,13 +42,25 @@ def scaled(account: Account, endpoint: str) -> tuple[int, int] | None:
     return next(((one["MinCapacity"], one["MaxCapacity"]) for one in found["ScalableTargets"]), None)
 
 
+def scaling_calls(account: Account) -> dict[str, int]:
+    """How often each operation of application autoscaling was called since this was asked last."""
+    calls = account.administer("calls", method="DELETE")
+    return {name.partition(":")[2]: n for name, n in calls.items() if name.startswith("application-autoscaling:")}
+
+
 def test_the_instance_type_of_an_endpoint_that_scales_is_changed(
     account: Account, versions: dict[str, str], endpoint: str
 ) -> None:
+    account.administer("calls", method="DELETE")
     run = deploy(endpoint, version=versions["one"], autoscaling={"min": 1, "max": 4, "target": 50})
     assert run.ok, run.error
+    assert scaling_calls(account) == {"RegisterScalableTarget": 1, "PutScalingPolicy": 1}
     run = deploy(endpoint, version=versions["one"], instance_type="ml.c5.large")
     assert run.ok, run.error
+    assert scaling_calls(account) == {
+        "DescribeScalableTargets": 2, "DescribeScalingPolicies": 3,
+        "DeleteScalingPolicy": 1, "DeregisterScalableTarget": 1, "RegisterScalableTarget": 1, "PutScalingPolicy": 1,
+    }  # fmt: skip
     assert run["publish"]["details"]["instance_type"] == "ml.c5.large"
     assert scaled(account, endpoint) == (1, 4)
     assert len(account.resources(endpoint)["Policies"]) == 1

@@ -91,7 +91,7 @@ def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: st
     assert calls.pop("sagemaker:DescribeEndpoint") >= 3
     assert calls == {
         "s3:PUT": 1, "s3:GET": 1, "s3:DELETE": 1,
-        "sagemaker:ListTags": 5, "sagemaker:DeleteEndpoint": 1, "sagemaker:ListModels": 1,
+        "sagemaker:ListTags": 3, "sagemaker:DeleteEndpoint": 1, "sagemaker:ListModels": 1,
         "sagemaker:ListEndpointConfigs": 1, "sagemaker:DeleteEndpointConfig": 2, "sagemaker:DeleteModel": 2,
         "application-autoscaling:DescribeScalingPolicies": 1, "application-autoscaling:DescribeScalableTargets": 1,
     }  # fmt: skip

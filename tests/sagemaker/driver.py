@@ -54,6 +54,8 @@ class Run:
     # Runs that other runs' locks may name, and that are still going on.
     alive: set[str] = field(default_factory=set)
     file: Path | None = None
+    # More than 1 for tasks that are cleared: Airflow goes on counting.
+    first_try: int = 1
     # The task that waits when the run is cancelled, and what is done at that moment.
     cancelled: str = ""
     meanwhile: Callable[[], object] = lambda: None
@@ -80,11 +82,11 @@ class Run:
                 continue
             if task.is_teardown and self.states.get("lock") != "success":
                 continue
-            self._run_task(dag, copy.copy(task))
+            self._run_task(dag, copy.copy(task), self.first_try)
             self.save()
         return self
 
-    def _run_task(self, dag: DAG, task: Any, try_number: int = 1) -> None:
+    def _run_task(self, dag: DAG, task: Any, try_number: int) -> None:
         context = self._context(dag, task, try_number)
         try:
             task.render_template_fields(context)

@@ -165,7 +165,8 @@ def held_scaling(text: str) -> dict[str, Any]:
 def _instance_type(config: dict[str, Any]) -> str | None:
     """Return what a configuration's instances are; None if it has none."""
     (variant,) = config["ProductionVariants"]
-    return variant.get("InstanceType")
+    found: str | None = variant.get("InstanceType")
+    return found
 
 
 def _options_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _options_of(config: dict[str, Any]) -> dict[str, Any]:
     if serverless := variant.get("ServerlessConfig"):
         memory, concurrency = serverless["MemorySizeInMB"], serverless["MaxConcurrency"]
         return {"mode": {"type": "serverless", "memory": memory, "max_concurrency": concurrency}}
-    return {"mode": Mode().model_dump(), "instance_type": variant["InstanceType"]}
+    return {"mode": Mode.model_validate({}).model_dump(), "instance_type": variant["InstanceType"]}
 
 
 def check_endpoint(plan: dict[str, Any], tags: dict[str, str]) -> None:

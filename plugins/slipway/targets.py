@@ -9,7 +9,16 @@ from typing import Any, Protocol, cast
 from slipway.domain import DeploymentRecord
 from slipway.errors import UserError
 
-__all__ = ["EndpointHook", "Served", "SwitchingHook", "endpoint_hook", "recorded_hook", "switching_hook"]
+__all__ = [
+    "Condition",
+    "EndpointHook",
+    "Served",
+    "SwitchingHook",
+    "WatchingHook",
+    "endpoint_hook",
+    "recorded_hook",
+    "switching_hook",
+]
 
 # Named, not imported: each hook brings its service's client with it, and a deploy needs just one.
 _HOOKS = {
@@ -38,6 +47,14 @@ class Served:
     previous: str | None = None
     deployments: frozenset[str] = field(default_factory=frozenset)
     answers: bool = True
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a deployment that serves is, as its target sees it: whether it answers requests, in a sentence."""
+
+    well: bool
+    sentence: str
 
 
 class EndpointHook(Protocol):
@@ -71,6 +88,17 @@ class SwitchingHook(EndpointHook, Protocol):
 
     def delete_endpoint(self, endpoint: str) -> object:
         """Remove all of an endpoint, or what an earlier try left of it."""
+        ...
+
+
+class WatchingHook(EndpointHook, Protocol):
+    """What telling health needs beside that, on a target that looks after what serves there.
+
+    On the others (mlflow, docker) the scoring server's own health check is asked.
+    """
+
+    def condition(self, endpoint: str, deployment: str) -> Condition:
+        """Return how a deployment is that the endpoint serves."""
         ...
 
 

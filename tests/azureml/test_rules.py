@@ -41,7 +41,7 @@ def test_the_first_deployment_gets_everything_at_once() -> None:
 
 
 def deployment(run: str, second: int, *, claimed: bool = True) -> dict[str, Any]:
-    until = str(int(time.time()) + (600 if claimed else -600))
+    until = str(int(time.time()) + (86400 if claimed else -600))
     tags = {names.RUN: run, names.CLAIMED_UNTIL: until}
     return {"tags": tags, "systemData": {"createdAt": f"2026-01-01T00:00:{second:02}Z"}}
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from slipway_stack.airflow_api import AirflowClient
 from slipway_stack.ports import pick_free
 
@@ -57,6 +59,15 @@ class Production:
     def containers(self) -> list[dict[str, Any]]:
         """What the engine knows of each container."""
         return list(json.loads(docker("inspect", *self.compose("ps", "--quiet").split())))
+
+    @contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
+        """A client of the Models page with the administrator's login cookie, as a browser would have it."""
+        url, login = self.environment["AIRFLOW_URL"], {"username": "admin"}
+        login["password"] = (self.secrets / "airflow_admin_password").read_text()
+        token = httpx.post(f"{url}/auth/token", json=login, timeout=60).raise_for_status().json()["access_token"]
+        with httpx.Client(base_url=f"{url}/slipway", cookies={"_token": token}, timeout=60) as client:
+            yield client
 
     def watch_processes(self, over: threading.Event) -> None:
         """Look at all process lists until it is over."""

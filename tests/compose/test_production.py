@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +61,26 @@ def deployed(stack: Production) -> dict[str, Any]:
 def test_the_main_job_runs_unchanged(stack: Production, deployed: dict[str, Any]) -> None:
     assert deployed["url"] == f"{stack.front_door}/endpoints/{MODEL}"
     score(stack, deployed["version"])
+
+
+def test_a_bundle_comes_in_through_the_models_page(stack: Production, deployed: dict[str, Any]) -> None:
+    """Uploaded to the API server, imported by a worker, shown by the API server: they share the bundle store."""
+    with stack.browser() as client:
+        listed = client.get("/models").raise_for_status().text
+        assert MODEL in listed
+        [token] = set(re.findall(r'X-CSRF-Token": "([0-9a-f]+)"', listed))
+        bundle = (ROOT / "build" / "bundles" / f"{MODEL}.zip").read_bytes()
+        headers = {"X-CSRF-Token": token, "X-Filename": "uploaded.zip", "Origin": stack.environment["AIRFLOW_URL"]}
+        uri = client.put("/uploads", headers=headers, content=bundle).raise_for_status().json()["uri"]
+        form = {"bundle_uri": uri, "name": "uploaded"}
+        started = client.post("/import", headers=headers, data=form).raise_for_status().headers["HX-Redirect"]
+        dag_id, run_id = started.removeprefix("/slipway/runs/").split("/")
+        run = stack.airflow.wait(Run(dag_id, run_id, "queued"), timeout=300)
+        assert run.state == "success", stack.airflow.failure(run)
+        assert 'href="/slipway/models/uploaded"' in client.get("/models?state=imported").raise_for_status().text
+        assert "not registered" in client.get("/models/uploaded").raise_for_status().text
+    worker = stack.container("airflow-worker")
+    assert docker("exec", worker, "find", "/var/lib/slipway/bundles/.uploads", "-name", "*.zip") == ""
 
 
 def test_two_workers_work(stack: Production, deployed: dict[str, Any]) -> None:

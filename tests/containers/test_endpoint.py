@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -17,8 +18,10 @@ import pytest
 
 from slipway.containers import names
 from slipway.containers.spec import parse_cpus, parse_env, parse_memory
+from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
 from slipway.targets import Served
+from slipway.web.page.endpoint import figures, health
 from tests.containers.conftest import Place
 
 pytestmark = pytest.mark.requires("docker")
@@ -110,6 +113,20 @@ def test_what_is_live_is_not_removed_and_nothing_is_where_the_door_does_not_say(
             place.hook.stop_others(place.name, deployment)
     place.put("2")
     until(lambda: answers(place, ["1"]))
+
+
+def test_the_models_page_sees_whether_it_answers_and_what_it_counts(place: Place) -> None:
+    deployment = live(place, "1")
+    record = DeploymentRecord(
+        endpoint=place.name, target="docker", url="http://elsewhere", model="echo", version="1", deployment=deployment,
+        deployed_at=datetime.now(UTC), run="deploy_docker/x",
+    )  # fmt: skip
+    assert health(record, "docker_default").state == "well"
+    before = figures(record, "docker_default")
+    assert answers(place, ["1"])
+    assert figures(record, "docker_default").requests == before.requests + 1
+    place.hook.engine.client.stop(names.door_name(place.name))
+    assert health(record, "docker_default").state == "ill"
 
 
 @pytest.mark.requires("root")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 
 from slipway.domain import DeploymentRecord, ModelVersion
 from slipway.registry import BUNDLE_TAG, LOCK_TAG
+from slipway.web.core import AirflowRefusal
 from slipway.web.page.actions import find, menu
-from slipway.web.page.airflow import ACTIONS, TARGETS, Dag, Run
+from slipway.web.page.airflow import ACTIONS, TARGETS, Airflow, Dag, Run, Runs
 from slipway.web.page.models import Bundle, Model, Version
 
 NOW = datetime.now(UTC)
@@ -75,7 +78,7 @@ def test_what_can_be_chosen(state: str) -> None:
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("going", ["queued", "running"])
 def test_nothing_can_be_chosen_while_an_action_runs(state: str, going: str) -> None:
-    active = Run("deploy_mlflow", "m-1", "Deploy to MLflow", going, {"model": "m"}, None, NOW, None, None)
+    active = Run("deploy_mlflow", "m-1", "Deploy to MLflow", going, {"model": "m"}, None, True, NOW, None, None)
     assert enabled(STATES[state][0], active=active) == set()
 
 
@@ -83,6 +86,57 @@ def test_nothing_can_be_chosen_while_an_action_runs(state: str, going: str) -> N
 def test_nothing_can_be_chosen_that_would_not_run(change: dict[str, Any]) -> None:
     dags = {name: replace(dag, **change) for name, dag in DAGS.items()}
     assert enabled(STATES["deployed to two"][0], dags) == set()
+
+
+@pytest.mark.parametrize(
+    ("conf", "about"),
+    [
+        ({"bundle_uri": "file:///inbox/churn%201.zip"}, "churn 1"),
+        ({"bundle_uri": "s3://aws_default@models/risk.zip?versionId=3"}, "risk"),
+        ({"bundle_uri": "file:///inbox/churn.zip", "name": "other"}, "other"),
+        ({}, None),
+    ],
+)
+def test_an_import_without_a_name_is_about_what_its_file_is_called(conf: dict[str, Any], about: str | None) -> None:
+    raw = {"dag_id": "import_bundle", "dag_run_id": "x-1", "state": "failed", "conf": conf}
+    assert Run.of(raw).model == about
+    assert Run.of({**raw, "dag_id": "score_workflow"}).model == conf.get("name")
+
+
+class TwoServers(Airflow):
+    """Airflow's API as one of two servers sees it, on which two actions of a model are started in the same moment."""
+
+    def __init__(self, runs: list[Run], both: asyncio.Barrier) -> None:
+        super().__init__("")
+        self._there, self._both = runs, both
+
+    async def runs(self, dag_ids: Iterable[str] = ACTIONS) -> Runs:
+        there = Runs(tuple(self._there))
+        if not there.newest_first:
+            await self._both.wait()  # neither has started when each looks first
+        return there
+
+    async def start(self, dag_id: str, subject: str, conf: dict[str, Any]) -> str:
+        self._there.append(Run(dag_id, "m-1", dag_id, "queued", conf, None, True, NOW, None, None))
+        return "m-1"
+
+    async def _call(self, method: str, path: str, **_: Any) -> Any:
+        assert method == "DELETE"
+        self._there[:] = [run for run in self._there if f"/dags/{run.dag_id}/dagRuns/{run.run_id}" != path]
+
+
+def test_two_actions_that_two_servers_start_at_once_do_not_both_run() -> None:
+    async def both() -> tuple[list[Run], list[object]]:
+        runs: list[Run] = []
+        barrier = asyncio.Barrier(2)
+        starts = [TwoServers(runs, barrier).start_alone(dag, "m", {"model": "m"}) for dag in ("deploy_x", "undeploy_x")]
+        return runs, await asyncio.gather(*starts, return_exceptions=True)
+
+    left, ends = asyncio.run(both())
+    refused = [end for end in ends if isinstance(end, AirflowRefusal)]
+    assert refused
+    assert all(end.status == 409 and "wait for its end" in end.reason for end in refused)
+    assert len(left) == 2 - len(refused)
 
 
 def test_a_dag_that_is_not_there_is_not_offered() -> None:

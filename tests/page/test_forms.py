@@ -102,3 +102,11 @@ def test_version_and_alias_exclude_each_other() -> None:
 )
 def test_what_will_happen_is_said(dag_id: str, conf: dict[str, Any], says: str) -> None:
     assert says in " ".join(effects(dag_id, conf, Model("m")))
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("share", "nan"), ("share", "inf"), ("share", "1e999"), ("tags", '{"a": NaN}'), ("tags", '{"a": [1e999]}')],
+)
+def test_numbers_that_json_has_not_are_refused(field: str, text: str) -> None:
+    assert list(forms.parse(PARAMS, {**GOOD, field: text})[1]) == [field]

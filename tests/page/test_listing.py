@@ -17,7 +17,7 @@ NONE = Runs(())
 
 
 def run(model: str, state: str, dag_id: str = "deploy_mlflow") -> Run:
-    return Run(dag_id, f"{model}-1", dag_id, state, {"model": model}, "ann", datetime.now(UTC), None, None)
+    return Run(dag_id, f"{model}-1", dag_id, state, {"model": model}, "ann", True, datetime.now(UTC), None, None)
 
 
 def names(listing: Listing) -> list[str]:

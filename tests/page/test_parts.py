@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -60,15 +61,16 @@ def test_an_upload_takes_the_same_memory_whatever_its_size(store: Path) -> None:
 @pytest.mark.parametrize(
     ("sent", "declared", "status"),
     [
-        (body(3), 601 * MIB, 413),
-        (body(601, size=MIB), None, 413),
+        (body(3), 9 * MIB, 413),
+        (body(9, size=MIB), None, 413),
         (body(3, b"%PDF"), None, 415),
         (body(0, b""), 0, 415),
     ],
 )
 def test_what_is_no_bundle_is_refused_and_nothing_stays(
-    store: Path, sent: AsyncIterator[bytes], declared: int | None, status: int
+    store: Path, monkeypatch: pytest.MonkeyPatch, sent: AsyncIterator[bytes], declared: int | None, status: int
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__MAX_ARCHIVE_BYTES", str(8 * MIB))
     with pytest.raises(HTTPException) as caught:
         asyncio.run(receive(sent, "x.zip", declared))
     assert caught.value.status_code == status
@@ -108,6 +110,36 @@ def test_a_service_that_hangs_is_left_behind_and_does_not_hold_up_another() -> N
     assert other.value == 7
     assert {part.error for part in slow} == {"Slow has not answered within 0.3 seconds."}
     assert time.monotonic() - began < 20 * 5 / 2, "they were waited for one after the other"
+
+
+def test_a_service_that_hangs_gets_no_more_threads_and_is_refused_at_once() -> None:
+    over = threading.Event()
+    asked: list[int] = []
+
+    def hang(number: int) -> None:
+        asked.append(number)
+        over.wait()
+
+    async def page(first: int) -> list[Part[None]]:
+        questions = [asyncio.create_task(ask("Hung", hang, first + i, seconds=0.2)) for i in range(8)]
+        if first == 0:
+            await asyncio.sleep(0.05)
+            questions[0].cancel()  # its browser went away
+        return [p for p in await asyncio.gather(*questions, return_exceptions=True) if isinstance(p, Part)]
+
+    before = threading.active_count()
+    try:
+        first = asyncio.run(page(0))
+        again = [asyncio.run(page(8)) for _ in range(4)]
+        assert threading.active_count() <= before + 8
+    finally:
+        over.set()
+    assert {part.error for part in first} == {"Hung has not answered within 0.2 seconds."}
+    refused = "Hung hangs: it still has 8 questions to answer, and is not asked any more."
+    assert {part.error for parts in again for part in parts} == {refused}
+    assert sorted(asked) == list(range(8)), "what was given up before it began never begins"
+    while asyncio.run(ask("Hung", lambda: 7)).value != 7:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

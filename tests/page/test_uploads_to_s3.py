@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import anyio
@@ -38,6 +39,18 @@ def test_an_upload_arrives_whole_and_goes_when_it_is_imported(store: str) -> Non
     assert object_path(uri).read_bytes() == SENT
     assert area.forget(store, uri)
     assert open_folder(store).names(".uploads") == []
+
+
+def test_a_store_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    login = {"conn_type": "aws", "login": "testing", "password": "testing"}
+    extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
+    monkeypatch.setenv("AIRFLOW_CONN_S3_AWAY", json.dumps({**login, "extra": extra}))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__BUNDLE_STORE", "s3://s3_away@nowhere/page")
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(receive(parts(SENT), "churn.zip", None))
+    assert caught.value.status_code == 507
+    assert str(caught.value.detail).startswith("The bundle store cannot take the file (")
 
 
 def test_nothing_stays_of_what_is_refused_or_breaks_off(store: str) -> None:

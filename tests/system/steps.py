@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from slipway.web.page.endpoint import COUNTED
 from slipway_stack.airflow_api import Run, Task
 from tests.stack.running import RunningStack
 
@@ -68,13 +69,18 @@ def cancelled(stack: RunningStack, run: Run, task_id: str, state: str) -> dict[s
 
 
 def check_page(stack: RunningStack, model: str, target: str, endpoint: str, expected: str) -> None:
-    """The endpoint's part of the Models page: it is healthy, and *Try it* gives the expected label for the sample."""
+    """The endpoint's part of the Models page: it is healthy, *Try it* gives the expected label, and is counted."""
     here = f"/slipway/models/{model}/endpoints/{target}/{endpoint}"
     health = stack.airflow.raw("GET", f"{here}/health").text
     assert "Healthy" in health, health
     answer = stack.airflow.raw("POST", f"{here}/try", data={"input": json.dumps({"dataframe_split": SAMPLE})}).text
     assert "prediction" in answer, answer
     assert expected in answer, answer
+    figures = stack.airflow.raw("GET", f"{here}/figures")
+    if target in COUNTED:
+        assert figures.json()["requests"] >= 1, figures.text
+    else:
+        assert figures.json() == {"error": "This target gives no live figures here: see its own console."}
 
 
 def version_tags(stack: RunningStack, model: str, version: str) -> dict[str, str]:

@@ -12,6 +12,8 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -22,6 +24,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from tests.stack.running import RunningStack
 from tests.system.browser import Visitor, launch, passwords, visit
 from tests.system.steps import constant_bundle, deploy, register, score, write_bundle
+from tests.system.test_score_workflow import until
 
 pytestmark = pytest.mark.requires("chromium")
 MIB = 1024**2
@@ -260,6 +263,75 @@ def test_script_in_every_field_stays_text(browser: Browser, stack: RunningStack,
     httpx.request("DELETE", f"{mlflow}/registered-models/delete", json={"name": foreign})
 
 
+def test_a_paused_dag_takes_no_runs(stack: RunningStack, deployed: str) -> None:
+    with api(stack, "admin") as client:
+        changes = {"X-CSRF-Token": token_of(client)}
+        failed = stack.wait(stack.trigger("deploy_mlflow", {"model": deployed, "version": "99"}))
+        dags = ("deploy_mlflow", "set_alias", "score_workflow", "import_bundle")
+        here = f"/models/{deployed}/actions"
+        starts = (f"{here}/deploy_mlflow", f"{here}/set_alias", f"/retry/deploy_mlflow/{failed.run_id}",
+                  "/workflows/1/run", "/import")  # fmt: skip
+        form = {
+            "model": deployed,
+            "version": "1",
+            "alias": "champion",
+            "bundle_uri": "file:///none.zip",
+            "auth": "none",
+        }
+        for dag_id in dags:
+            stack.airflow.request("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+        try:
+            answers = [client.post(path, headers={**changes, "HX-Request": "true"}, data=form) for path in starts]
+            assert [(a.status_code, "is paused in Airflow" in a.text) for a in answers] == [(409, True)] * len(starts)
+            assert "is paused in Airflow" in client.get("/workflows/1").text
+            assert "is paused in Airflow" in client.get("/import").text
+        finally:
+            for dag_id in dags:
+                stack.airflow.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        for dag_id in dags:
+            waiting = stack.airflow.request("GET", f"/dags/{dag_id}/dagRuns", params={"state": "queued"})
+            assert waiting["total_entries"] == 0
+
+
+def test_a_scheduled_run_that_failed_is_tried_again_for_its_own_interval(stack: RunningStack) -> None:
+    dag_id = "scheduled_scoring__breast_cancer_daily"
+
+    def runs(kind: str = "") -> list[dict[str, Any]]:
+        found = stack.airflow.request("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"]
+        return [run for run in found if run["run_type"] == (kind or run["run_type"])]
+
+    def mark_failed() -> None:
+        for run in runs():
+            if run["state"] != "failed":
+                path = f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'], safe='')}"
+                stack.airflow.request("PATCH", path, json={"state": "failed"})
+
+    # Switched on, the schedule makes its run for yesterday.
+    stack.airflow.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+    try:
+        until(lambda: bool(runs("scheduled")), 60)
+        mark_failed()
+        [run] = runs("scheduled")
+        with api(stack, "admin") as client:
+            path = f"{dag_id}/{quote(run['dag_run_id'], safe='')}"
+            assert "Retry" in client.get(f"/runs/{path}").text
+            answer = client.post(f"/retry/{path}", headers={"X-CSRF-Token": token_of(client)})
+            assert answer.headers["HX-Redirect"] == f"/slipway/runs/{path}", answer.text
+        [again] = runs("scheduled")
+        assert again["state"] != "failed", "it goes on"
+        same = ("dag_run_id", "data_interval_start", "data_interval_end")
+        assert [again[key] for key in same] == [run[key] for key in same]
+    finally:
+        stack.airflow.request("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+        mark_failed()
+
+
+def test_what_is_not_there_is_not_found(stack: RunningStack) -> None:
+    with api(stack, "admin") as client:
+        for path in ("/models/nothing", "/workflows/999", "/runs/deploy_mlflow/nothing"):
+            assert client.get(path).status_code == 404, path
+
+
 def test_pages_are_fit_for_all(browser: Browser, stack: RunningStack, deployed: str) -> None:
     """Readable by assistive technology in both themes, on a narrow window, and by keyboard alone."""
     run = next(r for r in stack.airflow.runs("deploy_mlflow") if r.state == "success")
@@ -340,8 +412,8 @@ def test_an_upload_leaves_the_servers_memory_as_it_was(stack: RunningStack) -> N
         headers = {"X-CSRF-Token": token_of(client), "X-Filename": "large.zip"}
         client.put("/uploads", headers=headers, content=chunks(32)).raise_for_status()
         before, peak[0] = memory(), 0
-        answer = client.put("/uploads", headers=headers, content=chunks(512)).raise_for_status().json()
-    assert answer["bytes"] == 512 * MIB + 4
+        answer = client.put("/uploads", headers=headers, content=chunks(2048)).raise_for_status().json()
+    assert answer["bytes"] == 2048 * MIB + 4
     assert peak[0] - before < 48 * MIB
     for file in (stack.stack.bundles / ".uploads").rglob("large.zip"):
         file.unlink()

@@ -166,6 +166,17 @@ def test_a_run_that_no_retry_heals_fails_at_once_in_one_sentence(stack: RunningS
     assert "is not below" in sentence
 
 
+def test_a_paused_dag_refuses_an_execution(stack: RunningStack, champion: str) -> None:
+    stack.airflow.request("PATCH", f"/dags/{DAG}", json={"is_paused": True})
+    try:
+        refused = stack.airflow.raw("POST", "/api/v1/workflow/execute", json={"workflowId": 1})
+    finally:
+        stack.airflow.request("PATCH", f"/dags/{DAG}", json={"is_paused": False})
+    assert refused.status_code == 409
+    sentence = "DAG 'score_workflow' is paused in Airflow: switch it on there first."
+    assert refused.json() == {"error_code": "RESOURCE_CONFLICT", "message": sentence}
+
+
 def test_cancelling_stops_spark_and_publishes_nothing(stack: RunningStack, champion: str) -> None:
     started = stack.airflow.raw("POST", "/api/v1/workflow/execute", json={"workflowId": 1}).json()
     run = Run(DAG, started["executionId"], "running")

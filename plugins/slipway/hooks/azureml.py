@@ -18,7 +18,7 @@ from slipway.azureml.failures import explained, one_line
 from slipway.azureml.ownership import made_at
 from slipway.azureml.workspace import Workspace
 from slipway.errors import SlipwayError, Unavailable, UserError
-from slipway.targets import Served
+from slipway.targets import Condition, Served
 
 if TYPE_CHECKING:
     from slipway.azureml.assets import MlClient
@@ -29,6 +29,8 @@ _LOG_LINES = 60
 _SETTLE_SECONDS = 300.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
+# In these a deployment answers, also while it is changed.
+_SERVING = {"Succeeded", "Updating", "Scaling"}
 _READ_ONLY = {"provisioningState", "scoringUri", "swaggerUri"}
 
 
@@ -135,6 +137,18 @@ class AzureMLEndpointHook(AzureMLHook):
             previous=max(before)[1] if before else None,
             deployments=frozenset(deployments),
         )
+
+    def condition(self, endpoint: str, deployment: str) -> Condition:
+        """Return how a deployment is, by its provisioning state and its endpoint's; what is changed serves on."""
+        states = {
+            f"endpoint '{endpoint}'": state_of(self.endpoint(endpoint)),
+            f"deployment {deployment}": state_of(self.deployment(endpoint, deployment)),
+        }
+        ill = [f"{what} is {state or 'gone'}" for what, state in states.items() if state not in _SERVING]
+        if ill:
+            return Condition(False, f"Azure says that {' and '.join(ill)}: see the deployment's log in the studio.")
+        changing = [f"{what} is {state}" for what, state in states.items() if state != "Succeeded"]
+        return Condition(True, f"In service; {' and '.join(changing)}." if changing else "In service.")
 
     def replaced(self, endpoint: str, deployment: str) -> list[str]:
         """Return which of Slipway's deployments one that has all traffic has replaced; none if it has not.

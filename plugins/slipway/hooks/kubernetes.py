@@ -12,8 +12,9 @@ from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.kubernetes_api import KubernetesApi
 from slipway.kubernetes import manifests
 from slipway.kubernetes.manifests import ANNOTATION_MODEL, ANNOTATION_PREVIOUS, LABEL_DEPLOYMENT, Manifest, Workload
+from slipway.kubernetes.rollout import assess
 from slipway.naming import kubernetes_name
-from slipway.targets import Served
+from slipway.targets import Condition, Served
 
 __all__ = ["KubernetesEndpointHook"]
 
@@ -68,11 +69,11 @@ class KubernetesEndpointHook:
         :raises Unavailable: if it does not answer.
         """
         where = (
-            f"pods/{self._ready_pod(endpoint, deployment)}:{manifests.PORT}"
+            f"pods/{self._ready_pods(endpoint, deployment)[0]}:{manifests.PORT}"
             if deployment
             else f"services/{endpoint}:http"
         )
-        status, body = self.api.proxied(where, "invocations", payload)
+        status, body = self.api.proxied("POST", where, "invocations", payload)
         if status == 200:
             return json.loads(body)["predictions"]
         text = " ".join(body.decode(errors="replace").split())[:500]
@@ -96,6 +97,28 @@ class KubernetesEndpointHook:
             previous=previous if previous in found else None,
             deployments=frozenset(found),
         )
+
+    def condition(self, endpoint: str, deployment: str) -> Condition:
+        """Return how a deployment is: it answers while any pod of it is ready."""
+        found = self.deployment(endpoint, deployment)
+        if found is None:
+            return Condition(False, f"Deployment {deployment} is not on the cluster any more: deploy it again.")
+        pods = self.api.find_all("Pod", manifests.selector(endpoint, deployment))
+        state = assess(found, pods, (), now=datetime.now(UTC), patience=0.0)
+        return Condition(bool(_ready(pods)), f"{state.message[:1].upper()}{state.message[1:]}.")
+
+    def metrics(self, endpoint: str, deployment: str) -> str:
+        """Return what the scoring servers of a deployment count: Prometheus' text, one ready pod's after the other's.
+
+        :raises Unavailable: if no pod is ready, or one does not answer.
+        """
+        texts = []
+        for pod in self._ready_pods(endpoint, deployment):
+            status, body = self.api.proxied("GET", f"pods/{pod}:{manifests.PORT}", "metrics")
+            if status != 200:
+                raise Unavailable(f"Pod {pod} of endpoint '{endpoint}' answers HTTP {status} when asked for metrics.")
+            texts.append(body.decode(errors="replace"))
+        return "\n".join(texts)
 
     def set_live(self, endpoint: str, deployment: str) -> None:
         """Let the Service select a deployment's pods, and wait until it leads to them alone.
@@ -171,18 +194,13 @@ class KubernetesEndpointHook:
         live = ((service or {}).get("spec") or {}).get("selector", {}).get(LABEL_DEPLOYMENT)
         return None if live is None else str(live)
 
-    def _ready_pod(self, endpoint: str, deployment: str) -> str:
-        ready = [
-            str(pod["metadata"]["name"])
-            for pod in self.api.find_all("Pod", manifests.selector(endpoint, deployment))
-            if "deletionTimestamp" not in pod["metadata"]
-            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-        ]
+    def _ready_pods(self, endpoint: str, deployment: str) -> list[str]:
+        ready = _ready(self.api.find_all("Pod", manifests.selector(endpoint, deployment)))
         if not ready:
             if self.deployment(endpoint, deployment) is None:
                 raise NotFound(f"Endpoint '{endpoint}' has no deployment {deployment} on the cluster: deploy it again.")
             raise Unavailable(f"No pod of deployment {deployment} of endpoint '{endpoint}' is ready at the moment.")
-        return ready[0]
+        return ready
 
     def _wait_for_traffic(self, endpoint: str, deployment: str) -> None:
         deadline = time.monotonic() + _SWITCH_SECONDS
@@ -202,3 +220,13 @@ class KubernetesEndpointHook:
                     f"{_SWITCH_SECONDS:.0f} s: see kubectl describe service."
                 )
             time.sleep(_SWITCH_POLL_SECONDS)
+
+
+def _ready(pods: list[Manifest]) -> list[str]:
+    """Return the names of those pods that take requests."""
+    return [
+        str(pod["metadata"]["name"])
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+    ]

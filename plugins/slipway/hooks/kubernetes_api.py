@@ -101,15 +101,15 @@ class KubernetesApi:
             return False
         return True
 
-    def proxied(self, what: str, path: str, payload: Any) -> tuple[int, bytes]:
-        """POST JSON through the API server to a pod or service; return the answer's status and body.
+    def proxied(self, method: str, what: str, path: str, payload: Any = None) -> tuple[int, bytes]:
+        """Send JSON, or ask, through the API server to a pod or service; return the answer's status and body.
 
         Answers of the API server itself, which speak of its own objects, are raised.
 
         :param what: `pods/<name>:<port>` or `services/<name>:<port>`.
         """
         url = f"/api/v1/namespaces/{self.namespace}/{what}/proxy/{path}"
-        return self._send("POST", url, f"asking {what} in namespace '{self.namespace}'", body=payload, proxied=True)
+        return self._send(method, url, f"asking {what} in namespace '{self.namespace}'", body=payload, proxied=True)
 
     def _path(self, kind: str) -> str:
         return KINDS[kind].format(self.namespace)

@@ -15,7 +15,7 @@ from slipway.hooks.sagemaker_errors import AlreadyThere, translated
 from slipway.hooks.sagemaker_place import region_of
 from slipway.sagemaker import names
 from slipway.sagemaker.requests import tag_list
-from slipway.targets import Served
+from slipway.targets import Condition, Served
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
@@ -24,6 +24,9 @@ __all__ = ["CHANGING", "SageMakerEndpointHook", "client_options"]
 
 # An endpoint in one of these states takes no orders.
 CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+
+# In these, what served before goes on.
+_SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
 
 _KINDS = {
     "model": ("list_models", "Models", "Model"),
@@ -122,6 +125,18 @@ class SageMakerEndpointHook(BaseHook):
         tags = self.tags(arn)
         live = names.deployment_of(endpoint, found["EndpointConfigName"]) if found else None
         return Served(endpoint, model=tags.get(names.MODEL_TAG), live=live, deployments=frozenset(there))
+
+    def condition(self, endpoint: str, deployment: str) -> Condition:  # noqa: ARG002
+        """Return how an endpoint is, by its status.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeEndpoint.html
+
+        :param deployment: is not looked at: one endpoint serves one deployment.
+        """
+        found = self.describe(endpoint) or {}
+        status = str(found.get("EndpointStatus"))
+        reason = " ".join(str(found.get("FailureReason") or "").split()).rstrip(".")
+        return Condition(status in _SERVING, f"SageMaker says {status}{': ' if reason else ''}{reason}.")
 
     # Models and configurations
 

@@ -127,7 +127,8 @@ def _add_workflows(app: FastAPI) -> None:
 def _add_executions(app: FastAPI) -> None:
     @app.post("/workflow/execute", tags=["execution"], summary="Execute a workflow", status_code=202,
               dependencies=[_may("POST", DagAccessEntity.RUN), SameOrigin, Depends(_is_json)],
-              responses={**_UNKNOWN, 422: {"model": Failure, "description": "Which field, which rule"}})  # fmt: skip
+              responses={**_UNKNOWN, 409: {"model": Failure, "description": "The DAG is paused in Airflow"},
+                         422: {"model": Failure, "description": "Which field, which rule"}})  # fmt: skip
     async def execute(body: request.Execution, http: Request) -> Execution:
         """Check the request and start it as the calling user. It answers at once: ask the execution for its end."""
         definition = (await run_in_threadpool(catalog.load)).find(body.workflowId)[0]

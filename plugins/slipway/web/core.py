@@ -13,7 +13,7 @@ import httpx
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from starlette.requests import Request
 
-__all__ = ["AirflowRefusal", "CoreApi", "credential_of"]
+__all__ = ["AirflowRefusal", "CoreApi", "Paused", "credential_of", "paused"]
 
 _API = "/api/v2"
 
@@ -33,6 +33,18 @@ def credential_of(request: Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
 
 
+class Paused(AirflowRefusal):
+    """A DAG is paused, so that a run of it would wait until somebody switches it on."""
+
+    def __init__(self, dag_id: str) -> None:
+        super().__init__(httpx.codes.CONFLICT, paused(dag_id))
+
+
+def paused(dag_id: str) -> str:
+    """Say that nothing can be started because a DAG is paused."""
+    return f"DAG '{dag_id}' is paused in Airflow: switch it on there first."
+
+
 class CoreApi:
     """Calls Airflow's REST API as one user.
 
@@ -43,9 +55,21 @@ class CoreApi:
         self._token = token
 
     async def trigger(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> dict[str, Any]:
-        """Start a run of a DAG and return it."""
+        """Start a run of a DAG and return it.
+
+        :raises Paused: if the DAG is: Airflow would take the run, and not begin it.
+        """
+        await self.refuse_paused(dag_id)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         return dict(await self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body))
+
+    async def refuse_paused(self, dag_id: str) -> None:
+        """Refuse what would wait until somebody switches a DAG on.
+
+        :raises Paused: if it is off.
+        """
+        if (await self._call("GET", f"/dags/{quote(dag_id, safe='')}"))["is_paused"]:
+            raise Paused(dag_id)
 
     async def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from slipway.web.page.airflow import TARGETS, Dag, Run
+from slipway.web.page.airflow import TARGETS, Dag, Run, busy
 from slipway.web.page.models import Model
 
 __all__ = ["Action", "Group", "find", "menu"]
@@ -120,12 +120,8 @@ def _offered(actions: list[Action], dags: Mapping[str, Dag], active: Run | None)
         dag = dags.get(action.dag_id)
         if dag is None:
             continue
-        why = action.why
-        if not dag.may_run:
-            why = "Your role in Airflow may look, but not run this."
-        elif dag.paused:
-            why = f"DAG '{dag.id}' is paused in Airflow: switch it on there first."
-        elif active and not why:
-            why = f"'{active.title}' is {active.state} for this model: wait for its end."
+        why = dag.refusal or action.why
+        if active and not why:
+            why = busy(active)
         found.append(Action(action.id, action.label, action.dag_id, why, action.preset))
     return found

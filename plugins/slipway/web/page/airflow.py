@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from slipway.web.core import AirflowRefusal, CoreApi
+from slipway.bundles.source import default_name
+from slipway.web.core import AirflowRefusal, CoreApi, Paused, paused
 
-__all__ = ["ACTIONS", "TARGETS", "Airflow", "Dag", "Run", "Runs"]
+__all__ = ["ACTIONS", "TARGETS", "Airflow", "Dag", "Run", "Runs", "busy"]
 
 TARGETS = {
     "mlflow": "MLflow",
@@ -41,6 +42,13 @@ class Dag:
     paused: bool
     may_run: bool = True
 
+    @property
+    def refusal(self) -> str:
+        """Why nobody, or not this user, can run it now; empty if it can be run."""
+        if not self.may_run:
+            return "Your role in Airflow may look, but not run this."
+        return paused(self.id) if self.paused else ""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -52,6 +60,7 @@ class Run:
     state: str
     conf: dict[str, Any]
     user: str | None
+    manual: bool  # somebody started it; else a schedule, a backfill or an asset did, for a data interval
     queued_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -67,6 +76,7 @@ class Run:
             state=str(raw["state"]),
             conf=raw.get("conf") or {},
             user=raw.get("triggering_user_name"),
+            manual=raw.get("run_type", "manual") == "manual",
             queued_at=_time(raw.get("queued_at")),
             started_at=_time(raw.get("start_date")),
             ended_at=_time(raw.get("end_date")),
@@ -82,6 +92,9 @@ class Run:
     def model(self) -> str | None:
         """The model that it is about, where its params say so."""
         found = self.conf.get("model") or self.conf.get("name")
+        if not found and self.dag_id == "import_bundle":
+            # A bundle.yaml may name it otherwise; nobody knows before the import has read it.
+            found = default_name(str(self.conf.get("bundle_uri") or ""))
         return str(found) if found else None
 
 
@@ -106,6 +119,11 @@ class Runs:
             if run.model:
                 last.setdefault(run.model, run)
         return {model: run for model, run in last.items() if run.state == "failed"}
+
+
+def busy(run: Run) -> str:
+    """Say that nothing can be started because a run is not over."""
+    return f"'{run.title}' is {run.state} for this model: wait for its end."
 
 
 class Airflow(CoreApi):
@@ -167,6 +185,8 @@ class Airflow(CoreApi):
             run_id = f"{subject}-{number}"
             try:
                 await self.trigger(dag_id, run_id, conf)
+            except Paused:
+                raise
             except AirflowRefusal as e:
                 if e.status != 409:
                     raise
@@ -178,6 +198,43 @@ class Airflow(CoreApi):
                 number += 1  # runs before it were deleted, so that there are more numbers than runs
             else:
                 return run_id
+
+    async def start_alone(self, dag_id: str, model: str, conf: dict[str, Any]) -> str:
+        """Trigger a DAG about a model as `start` does, unless another run about it is not over; return the run's id.
+
+        Who starts looks before and after. Of two who start different actions in the same moment, on different API
+        servers, at least the one whose run came second sees the other's, and withdraws.
+
+        :raises AirflowRefusal: 409 if there is another one.
+        """
+        await self._refuse_beside(model)
+        run_id = await self.start(dag_id, model, conf)
+        try:
+            await self._refuse_beside(model, (dag_id, run_id))
+        except AirflowRefusal:
+            await self._withdraw(dag_id, run_id)
+            raise
+        return run_id
+
+    async def again(self, dag_id: str, run_id: str) -> None:
+        """Let a run that is over begin anew, with the data interval and the params that it had.
+
+        :raises Paused: if the DAG is.
+        """
+        await self.refuse_paused(dag_id)
+        path = f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}/clear"
+        await self._call("POST", path, json={"dry_run": False, "only_failed": False})
+
+    async def _refuse_beside(self, model: str, own: tuple[str, str] | None = None) -> None:
+        for run in (await self.runs()).of(model):
+            if run.active and (run.dag_id, run.run_id) != own:
+                raise AirflowRefusal(409, busy(run))
+
+    async def _withdraw(self, dag_id: str, run_id: str) -> None:
+        try:
+            await self._call("DELETE", f"/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}")
+        except AirflowRefusal:  # it runs already, or this user may delete none
+            await self.cancel(dag_id, run_id, "Withdrawn: another action of the model was started in the same moment.")
 
     async def _runs(self, dag_ids: list[str], states: list[str] | None = None) -> list[Run]:
         body: dict[str, Any] = {"dag_ids": dag_ids, "page_limit": _RECENT, "order_by": "-run_after"}

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipway.errors import SlipwayError, Unavailable
+from slipway.errors import NotFound, SlipwayError, Unavailable
 from slipway.web.core import AirflowRefusal
 from slipway.web.page.access import LOOKS
 from slipway.web.page.listing import BadCursor
@@ -101,8 +101,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             return 422, "The request is not one that this page makes: go back and try again."
         case BadCursor():
             return 400, str(error)
-        case Unavailable():
-            return 503, str(error)
+        case Unavailable() | NotFound():
+            return 503 if isinstance(error, Unavailable) else 404, str(error)
     return 422, str(error)
 
 

@@ -7,15 +7,15 @@ import math
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
 from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
-from slipway.targets import recorded_hook
+from slipway.targets import WatchingHook, recorded_hook
 
-__all__ = ["CONNECTIONS", "Answer", "Figures", "Health", "figures", "health", "try_it"]
+__all__ = ["CONNECTIONS", "COUNTED", "Answer", "Figures", "Health", "figures", "health", "try_it"]
 
 # The connections that the deploy DAGs name unless told otherwise.
 CONNECTIONS = {
@@ -28,6 +28,8 @@ CONNECTIONS = {
 # Targets that say themselves where the scoring server's own routes are reached from here. A record's address is never
 # asked: records are tags, which others can write, and a token must not go wherever one of them says.
 _OWN_ROUTES = frozenset({"mlflow", "docker"})
+# Targets with live figures: to pods, the API server leads.
+COUNTED = _OWN_ROUTES | {"kubernetes"}
 _NO_SCORING = ("/ping", "/health", "/version", "/metrics", "/openapi.json", "/docs", "/v2/health", "/live", "/ready")
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -47,7 +49,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the scoring server has counted since it started, over the routes that score."""
+    """What the scoring servers have counted since they started, over the routes that score."""
 
     requests: float
     errors: float
@@ -69,14 +71,20 @@ def health(record: DeploymentRecord, conn_id: str) -> Health:
     :param conn_id: the target's connection.
     :raises SlipwayError: if the target cannot be asked.
     """
-    served = recorded_hook(record, conn_id).served(record.endpoint)
+    hook = recorded_hook(record, conn_id)
+    served = hook.served(record.endpoint)
     if served is None:
         return Health("gone", "Nothing of this endpoint is there any more: deploy it again, or undeploy it.")
+    if not served.answers:
+        return Health("ill", "What passes requests on to it does not answer, so nobody can say what it serves.")
     if served.live is None:
         return Health("ill", "No deployment serves yet.")
     if served.live != record.deployment:
         return Health("ill", f"Deployment {served.live} serves, and not the recorded {record.deployment}.")
-    return _ping(record, conn_id) if record.target in _OWN_ROUTES else Health("well", "In service.")
+    if record.target in _OWN_ROUTES:
+        return _ping(record, conn_id)
+    condition = cast("WatchingHook", hook).condition(record.endpoint, served.live)
+    return Health("well" if condition.well else "ill", condition.sentence)
 
 
 def _ping(record: DeploymentRecord, conn_id: str) -> Health:
@@ -98,8 +106,12 @@ def figures(record: DeploymentRecord, conn_id: str) -> Figures:
     :raises UserError: if the target gives none.
     :raises Unavailable: if they cannot be read now.
     """
-    if record.target not in _OWN_ROUTES:
+    if record.target not in COUNTED:
         raise UserError("This target gives no live figures here: see its own console.")
+    if record.target == "kubernetes":
+        from slipway.hooks.kubernetes import KubernetesEndpointHook
+
+        return parse_figures(KubernetesEndpointHook(conn_id).metrics(record.endpoint, record.deployment))
     url, headers = _address(record, conn_id)
     try:
         with httpx.stream("GET", f"{url}/metrics", headers=headers, timeout=_SECONDS) as response:

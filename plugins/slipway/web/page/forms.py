@@ -112,6 +112,7 @@ def parse(params: Params, posted: Mapping[str, str]) -> tuple[dict[str, Any], di
         text = posted.get(name, "")
         try:
             conf[name] = _value(kind, text, schema)
+            json.dumps(conf[name], allow_nan=False)  # JSON has no such numbers, and a run's conf is JSON
             jsonschema.validate(conf[name], schema, format_checker=jsonschema.FormatChecker())
             if name in _RULES and conf[name] is not None:
                 _RULES[name](conf[name])

@@ -9,13 +9,14 @@ the bundle is stored; what was never imported is removed by a later upload.
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from anyio import CancelScope, to_thread
 from fastapi import HTTPException
@@ -24,6 +25,7 @@ from slipway import settings
 from slipway.bundles.source import local_path, object_path
 from slipway.bundles.uploads import AREA, collect
 from slipway.bundles.wording import size
+from slipway.errors import SlipwayError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["receive"]
 
 _CHUNK = 1024**2
+Value = TypeVar("Value")
+_log = logging.getLogger(__name__)
 _ZIP = b"PK"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -47,11 +51,13 @@ async def receive(body: AsyncIterator[bytes], filename: str, declared: int | Non
     limit = settings.max_archive_bytes()
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    await to_thread.run_sync(collect, settings.bundle_store())
-    target = _Target(settings.bundle_store(), f"{int(time.time())}-{secrets.token_hex(8)}", _name(filename))
+    store, key = settings.bundle_store(), f"{int(time.time())}-{secrets.token_hex(8)}"
+    target: _Target | None = None
     received, waiting = 0, bytearray()
     complete = False
     try:
+        await _in_store(collect, store)
+        target = await _in_store(_Target, store, key, _name(filename))
         async for part in body:
             received += len(part)
             waiting += part
@@ -60,20 +66,40 @@ async def receive(body: AsyncIterator[bytes], filename: str, declared: int | Non
             if received - len(part) < len(_ZIP) <= received and not waiting.startswith(_ZIP):
                 raise HTTPException(415, f"'{_name(filename)}' is not a zip archive: zip the bundle's folder first.")
             if len(waiting) >= _CHUNK:
-                await to_thread.run_sync(target.write, bytes(waiting))
+                await _in_store(target.write, bytes(waiting))
                 waiting.clear()
         if received < len(_ZIP):
             raise HTTPException(415, "The file is empty: choose the zip of a bundle.")
-        await to_thread.run_sync(target.write, bytes(waiting))
-        await to_thread.run_sync(target.close)
+        await _in_store(target.write, bytes(waiting))
+        await _in_store(target.close)
         complete = True
     except OSError as e:
-        raise HTTPException(507, f"The bundle store cannot take the file ({e.strerror or type(e).__name__}).") from None
+        raise _not_taken(e.strerror or type(e).__name__) from None
     finally:
-        if not complete:
+        if target is not None and not complete:
             with CancelScope(shield=True):  # the client may have gone away, which cancels this
                 await to_thread.run_sync(target.discard)
     return target.uri, received
+
+
+async def _in_store(function: Callable[..., Value], *arguments: object) -> Value:
+    """Call what reads or writes the bundle store, in a thread, and return what it returns.
+
+    :raises OSError: from a disk.
+    :raises SlipwayError: if its configuration is wrong.
+    :raises HTTPException: 507 for whatever an object store's client raises.
+    """
+    try:
+        return await to_thread.run_sync(function, *arguments)
+    except (OSError, SlipwayError):
+        raise
+    except Exception as e:  # noqa: BLE001  # each store's client has its own
+        _log.warning("The bundle store fails", exc_info=True)
+        raise _not_taken(type(e).__name__) from None
+
+
+def _not_taken(why: str) -> HTTPException:
+    return HTTPException(507, f"The bundle store cannot take the file ({why}).")
 
 
 class _Target:
@@ -101,9 +127,10 @@ class _Target:
 
     def discard(self) -> None:
         """Remove what there is of it; called also when the client has gone away."""
-        with suppress(OSError, ValueError):
+        # Whatever an object store's client raises: what stays is removed after a day.
+        with suppress(Exception):
             self.close()
-        with suppress(OSError):
+        with suppress(Exception):
             self._path.unlink(missing_ok=True)
             self._path.parent.rmdir()
 

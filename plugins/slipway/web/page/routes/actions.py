@@ -16,6 +16,7 @@ from starlette.responses import Response
 from slipway.web.page import forms
 from slipway.web.page.access import CHANGES, must_trigger
 from slipway.web.page.actions import Action, find
+from slipway.web.page.airflow import busy
 from slipway.web.page.context import About, about, airflow_of
 from slipway.web.page.effects import effects
 from slipway.web.page.forms import Choice
@@ -67,7 +68,7 @@ async def start(request: Request, user: GetUserDep, name: str, action_id: str) -
         if errors:
             again = _form(found, action, params, posted, errors)
             return page(request, "form.html", again, user=user, status=422)
-        run_id = await airflow.start(action.dag_id, name, conf)
+        run_id = await airflow.start_alone(action.dag_id, name, conf)
     return Response(headers={"HX-Redirect": f"{root(request)}/runs/{action.dag_id}/{run_id}"})
 
 
@@ -85,12 +86,9 @@ def _alias(found: About) -> Action:
     dag = found.dags.get("set_alias")
     if dag is None:
         raise HTTPException(404, "There is no action 'set_alias': its DAG is not in this Airflow.")
-    if not dag.may_run:
-        why = "Your role in Airflow may look, but not run this."
-    elif found.active:
-        why = f"'{found.active.title}' is {found.active.state} for this model: wait for its end."
-    else:
-        why = "" if found.model.versions else "Only a registered model has aliases."
+    why = dag.refusal or ("" if found.model.versions else "Only a registered model has aliases.")
+    if found.active and not why:
+        why = busy(found.active)
     return Action("set_alias", "Set alias", "set_alias", why, {"model": found.model.name})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException
@@ -12,16 +14,18 @@ from starlette.responses import JSONResponse, Response
 
 from slipway.domain import DeploymentRecord
 from slipway.samples.render import example_payload
+from slipway.web.core import AirflowRefusal
 from slipway.web.page import endpoint as live
 from slipway.web.page.access import CHANGES, may_trigger, must_trigger
 from slipway.web.page.airflow import TARGETS
 from slipway.web.page.context import About, about, airflow_of, deployment_of, manifest_of
-from slipway.web.page.parts import ask
+from slipway.web.page.parts import Part, ask
 from slipway.web.page.render import page
 
 router = APIRouter(prefix="/models/{name}/endpoints/{target}/{endpoint}")
 _KINDS = {"curl": "curl", "python": "Python", "boto3": "boto3", "cli": "Command line"}
 _TRY_SECONDS = 60.0
+Value = TypeVar("Value")
 
 
 @router.get("")
@@ -33,13 +37,15 @@ async def show_endpoint(request: Request, user: GetUserDep, name: str, target: s
     dag_id, _, run_id = record.run.partition("/")
     published: dict[str, Any] = {}
     if dag_id == f"deploy_{target}":
-        published = await airflow_of(request).xcom(dag_id, run_id, "publish", "return_value") or {}
+        with suppress(AirflowRefusal):  # samples are left out for who may not read them
+            published = await airflow_of(request).xcom(dag_id, run_id, "publish", "return_value") or {}
     samples = {kind: code for kind in _KINDS if (code := (published.get("samples") or {}).get(kind))}
     payload = example_payload(manifest.value) if manifest and manifest.value else None
     values = {
         "about": found,
         "model": found.model,
         "record": record,
+        "counted": record.target in live.COUNTED,
         "version": version,
         "samples": samples,
         "kinds": _KINDS,
@@ -56,7 +62,7 @@ async def show_endpoint(request: Request, user: GetUserDep, name: str, target: s
 async def show_health(request: Request, user: GetUserDep, name: str, target: str, endpoint: str) -> Response:
     """Return how the endpoint is now, for htmx."""
     _, record = await _endpoint(request, user, name, target, endpoint)
-    asked = await ask(TARGETS[target], live.health, record, await _connection(request, record), seconds=15.0)
+    asked = await _ask(request, TARGETS[target], live.health, record, seconds=15.0)
     return page(request, "health.html", {"health": asked.value, "error": asked.error})
 
 
@@ -64,7 +70,7 @@ async def show_health(request: Request, user: GetUserDep, name: str, target: str
 async def get_figures(request: Request, user: GetUserDep, name: str, target: str, endpoint: str) -> Response:
     """Return what the scoring server has counted, as JSON for the chart."""
     _, record = await _endpoint(request, user, name, target, endpoint)
-    asked = await ask(TARGETS[target], live.figures, record, await _connection(request, record))
+    asked = await _ask(request, TARGETS[target], live.figures, record)
     if asked.value is None:
         return JSONResponse({"error": asked.error}, 503)
     return JSONResponse(asdict(asked.value))
@@ -80,9 +86,24 @@ async def try_it(request: Request, user: GetUserDep, name: str, target: str, end
     must_trigger(user, f"deploy_{target}")
     text = (await request.form()).get("input")
     body = text if isinstance(text, str) else ""
-    conn_id = await _connection(request, record)
-    asked = await ask(f"Trying {TARGETS[target]}", live.try_it, record, conn_id, body, seconds=_TRY_SECONDS)
+    asked = await _ask(request, f"Trying {TARGETS[target]}", live.try_it, record, body, seconds=_TRY_SECONDS)
     return page(request, "answer.html", {"answer": asked.value, "error": asked.error})
+
+
+async def _ask(
+    request: Request,
+    service: str,
+    function: Callable[..., Value],
+    record: DeploymentRecord,
+    *arguments: str,
+    seconds: float = 8.0,
+) -> Part[Value]:
+    """Ask the target of an endpoint, over the connection that it was deployed with."""
+    try:
+        conn_id = await _connection(request, record)
+    except AirflowRefusal as e:
+        return Part(error=f"Airflow does not say over which connection it was deployed ({e.reason}).")
+    return await ask(service, function, record, conn_id, *arguments, seconds=seconds)
 
 
 async def _connection(request: Request, record: DeploymentRecord) -> str:

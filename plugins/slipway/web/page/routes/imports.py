@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from slipway import settings
+from slipway.bundles.source import default_name
 from slipway.web.page import forms
 from slipway.web.page.access import CHANGES, must_trigger
 from slipway.web.page.context import airflow_of, our_dags
@@ -67,7 +68,7 @@ async def start_import(request: Request, user: GetUserDep) -> Response:
     conf, errors = forms.parse(params, form)
     if errors:
         return page(request, "form_check.html", {"errors": errors, "effects": [], "params": params}, status=422)
-    stem = str(conf[_URI]).rstrip("/").rpartition("/")[2].removesuffix(".zip")
+    stem = default_name(str(conf[_URI]))
     subject = (
         conf.get("name")
         or "".join(c if (c.isascii() and c.isalnum()) or c in "._-" else "-" for c in stem)[:63]

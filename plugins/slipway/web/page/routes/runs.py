@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slipway.web.page.access import CHANGES, may_trigger, must_trigger
-from slipway.web.page.airflow import ACTIONS, TARGETS
+from slipway.web.page.airflow import ACTIONS, TARGETS, Run
 from slipway.web.page.context import airflow_of
 from slipway.web.page.progress import Progress, follow
 from slipway.web.page.render import is_fragment, page, root
@@ -27,7 +28,7 @@ async def show_run(request: Request, user: GetUserDep, dag_id: str, run_id: str)
     if run is None:
         raise HTTPException(404, f"Airflow has no run '{run_id[:200]}' of '{dag_id[:60]}'.")
     progress = await follow(airflow, run)
-    subject = run.model or (progress.result or {}).get("name")
+    subject = (progress.result or {}).get("name") or run.model
     values = {
         "progress": progress,
         "run": run,
@@ -44,20 +45,28 @@ async def retry(request: Request, user: GetUserDep, dag_id: str, run_id: str) ->
     """Start a failed run's action again with the same conf.
 
     A new run, and not the failed tasks of the old one: a failed action has cleaned up after itself, so its later steps
-    would find nothing to go on with. Every action can be repeated.
+    would find nothing to go on with. Every action can be repeated. What a schedule, a backfill or an asset has started
+    begins anew as the same run, all of it, because a new one would be about another data interval.
     """
     must_trigger(user, _known(dag_id))
     airflow = airflow_of(request)
     run = await airflow.one(dag_id, run_id)
     if run is None or run.state != "failed":
         raise HTTPException(409, "Only a run that failed can be tried again.")
-    if run.model:
-        going = (await airflow.runs()).active().get(run.model)
-        if going:
-            raise HTTPException(409, f"'{going.title}' is {going.state} for this model: wait for its end.")
-    subject = run.model or run_id.rpartition("-")[0] or "retry"
-    started = await airflow.start(dag_id, subject, run.conf)
-    return Response(headers={"HX-Redirect": f"{root(request)}/runs/{dag_id}/{started}"})
+    if not run.manual:
+        await airflow.again(dag_id, run_id)
+        started = run_id
+    elif run.model:
+        started = await airflow.start_alone(dag_id, run.model, run.conf)
+    else:
+        started = await airflow.start(dag_id, _subject(run), run.conf)
+    return Response(headers={"HX-Redirect": f"{root(request)}/runs/{dag_id}/{quote(started, safe='')}"})
+
+
+def _subject(run: Run) -> str:
+    """Return what a run that is about no model is called after."""
+    workflow = run.conf.get("workflowId")
+    return f"workflow-{workflow}" if workflow else run.dag_id
 
 
 def _known(dag_id: str) -> str:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from slipway.web.executions import DAG, SCHEDULED_PREFIX, Execution, describe
 from slipway.web.page import forms
-from slipway.web.page.access import CHANGES, may_trigger, must_trigger
+from slipway.web.page.access import CHANGES, must_trigger
 from slipway.web.page.airflow import Airflow, Run
 from slipway.web.page.context import airflow_of, our_dags
 from slipway.web.page.forms import Field
@@ -43,13 +43,13 @@ async def show_workflow(request: Request, user: GetUserDep, workflow_id: int) ->
     """Return a workflow's page."""
     definition = await run_in_threadpool(_find, workflow_id)
     airflow = airflow_of(request)
-    there = DAG in await our_dags(airflow, user)
-    fields = _fields(definition, await airflow.params(DAG), {}, {}) if there else []
+    dag = (await our_dags(airflow, user)).get(DAG)
+    fields = _fields(definition, await airflow.params(DAG), {}, {}) if dag else []
     values = {
         "definition": definition,
         "graph": Markup(graph.svg(definition)),  # noqa: S704  # made by us, which escapes what it draws
         "fields": fields,
-        "may_run": there and may_trigger(user, DAG),
+        "why_not": dag.refusal if dag else "",
         "errors": {},
     }
     return page(request, "workflow.html", values, user=user)
@@ -86,7 +86,7 @@ async def run_workflow(request: Request, user: GetUserDep, workflow_id: int) -> 
     except workflow_request.WrongRequest as e:
         errors |= {problem.field: problem.message for problem in e.problems}
     if errors:
-        again = {"definition": definition, "fields": _fields(definition, params, form, errors), "may_run": True,
+        again = {"definition": definition, "fields": _fields(definition, params, form, errors), "why_not": "",
                  "errors": errors}  # fmt: skip
         return page(request, "workflow_form.html", again, user=user, status=422)
     run_id = await airflow.start(DAG, f"workflow-{workflow_id}", conf)

@@ -61,6 +61,10 @@ with DAG(
             "`mirror`: percentage of the requests that it gets a copy of first.",
             type="object",
         ),
+        "identity": lifecycle.text_param(
+            "Endpoint identity",
+            "Resource id of the user-assigned identity that a new endpoint pulls the image with. Empty: its own one.",
+        ),
         "autoscaling": Param(
             None,
             title="Autoscaling",
@@ -77,7 +81,7 @@ with DAG(
         "tags": Param(
             None,
             title="Tags",
-            description_md="Further tags of the endpoint and the deployment, by name.",
+            description_md="Further tags of the endpoint and the deployment, by name. Changing them replaces nothing.",
             type=["null", "object"],
             additionalProperties={"type": "string"},
         ),
@@ -105,8 +109,8 @@ with DAG(
             "auth_mode": dag.param("auth_mode"),
             "autoscaling": dag.param("autoscaling"),
             "environment": dag.param("environment"),
-            "tags": dag.param("tags"),
         },
+        further={"tags": dag.param("tags"), "identity": dag.param("identity")},
     )
     check = AzureMLCheckOperator(
         task_id="check", plan=resolve.output, traffic=dag.param("traffic"), dry=dag.param("dry_run")

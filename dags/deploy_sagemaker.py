@@ -70,8 +70,9 @@ _OPTIONS = {
     "autoscaling": Param(
         None,
         title="Autoscaling",
-        description_md='`{"min": 1, "max": 4, "target": 1000}`: invocations a minute and instance. Empty: as it is.',
-        type=["null", "object"],
+        description_md='`{"min": 1, "max": 4, "target": 1000}`: invocations a minute and instance. `"off"`: none. '
+        "Empty: as it is.",
+        type=["null", "object", "string", "boolean"],
     ),
     "data_capture": Param(
         None,
@@ -130,7 +131,7 @@ with DAG(
         rollback=dag.param("rollback"),
     )
     lock = SageMakerLockOperator(task_id="lock", plan=resolve.output)
-    plan = SageMakerPlanOperator(task_id="plan", plan=resolve.output)
+    plan = SageMakerPlanOperator(task_id="plan", plan=resolve.output, lock=lock.output)
     image = EnsureImageOperator(
         task_id="image",
         plan=plan.output,

@@ -6,9 +6,19 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from slipway.domain import DeploymentRecord
 from slipway.errors import UserError
 
-__all__ = ["Condition", "EndpointHook", "Served", "SwitchingHook", "WatchingHook", "endpoint_hook", "switching_hook"]
+__all__ = [
+    "Condition",
+    "EndpointHook",
+    "Served",
+    "SwitchingHook",
+    "WatchingHook",
+    "endpoint_hook",
+    "recorded_hook",
+    "switching_hook",
+]
 
 # Named, not imported: each hook brings its service's client with it, and a deploy needs just one.
 _HOOKS = {
@@ -101,6 +111,18 @@ def endpoint_hook(target: str, conn_id: str) -> EndpointHook:
         raise UserError(f"Target '{target}' does not exist: use one of {', '.join(sorted(_HOOKS))}.")
     module, _, name = _HOOKS[target].partition(":")
     return cast("EndpointHook", getattr(import_module(module), name)(conn_id))
+
+
+def recorded_hook(record: DeploymentRecord, conn_id: str) -> EndpointHook:
+    """Return the hook of a recorded endpoint, wherever that is: SageMaker's are in the region that the record names.
+
+    :param conn_id: the target's connection.
+    """
+    if record.target == "sagemaker" and (region := record.details.get("region")):
+        from slipway.hooks.sagemaker import SageMakerEndpointHook
+
+        return SageMakerEndpointHook(conn_id, str(region))
+    return endpoint_hook(record.target, conn_id)
 
 
 def switching_hook(target: str, conn_id: str) -> SwitchingHook:

@@ -36,6 +36,12 @@ def registered(mlflow_url: str, models: ModelMaker, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often: what Azure takes minutes for, the sandbox does in a moment."""
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__POLL_SECONDS", "0.1")
+
+
+@pytest.fixture(autouse=True)
 def mlflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connect to MLflow where a test has one."""
     if "registered" in request.fixturenames:

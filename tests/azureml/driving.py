@@ -72,20 +72,18 @@ def execute(operator: Any, ctx: Any) -> Any:
             waiting = deferred
 
 
-async def first_event(trigger: Any, pause: float = 0.1) -> Any:
-    """Run a trigger to its event, looking more often than it would."""
-    if hasattr(trigger, "pause"):
-        trigger.pause = pause
+async def first_event(trigger: Any) -> Any:
+    """Run a trigger to its event."""
     async for event in trigger.run():
         return event.payload
     raise AssertionError("a trigger without an event")
 
 
-def plan_of(version: str, endpoint: str, **options: Any) -> dict[str, Any]:
+def plan_of(version: str, endpoint: str, *, tags: Any = None, identity: Any = None, **options: Any) -> dict[str, Any]:
     """The plan of a deploy."""
     operator = ResolveVersionOperator(
         task_id="resolve", target="azureml", conn_id="azureml_default", model="echo", version=version,
-        endpoint=endpoint, options={**OPTIONS, **options},
+        endpoint=endpoint, options={**OPTIONS, **options}, further={"tags": tags, "identity": identity},
     )  # fmt: skip
     return dict(operator.run(context()))
 
@@ -115,6 +113,12 @@ def undeploy(endpoint: str, **options: Any) -> None:
     plan = resolve.run(ctx)
     execute(AzureMLUndeployOperator(task_id="undeploy", plan=plan, **options), ctx)
     execute(ForgetOperator(task_id="forget", plan=plan), ctx)
+
+
+def restore(run: str, plan: dict[str, Any]) -> None:
+    """Undo a deploy in a process that can be killed on the way."""
+    execute(AzureMLRestoreOperator(task_id="restore", plan=plan), context(run))
+    os._exit(0)
 
 
 def drive(run: str, version: str | None, endpoint: str) -> None:

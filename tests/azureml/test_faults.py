@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from slipway.errors import Unavailable, UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, AzureMLHook
+from slipway_sandbox.azure.endpoints import Deployment
 from slipway_sandbox.azure.server import Sandbox
 
 pytestmark = pytest.mark.requires("npm")
@@ -116,6 +119,25 @@ def test_a_right_that_is_missing_is_not_retried(sandbox: Sandbox) -> None:
     sandbox.faults.set({"kind": "forbidden", "match": "PUT"})
     with pytest.raises(UserError, match=r"AuthorizationFailed.*give it the role 'AzureML Data Scientist'"):
         make_endpoint(AzureMLEndpointHook(), "churn")
+
+
+@pytest.mark.parametrize("answer", ["[0, 1]", "tea", "null", '{"result": 1}'])
+def test_an_image_that_does_not_answer_like_slipway_s_is_one_sentence(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    hook = AzureMLEndpointHook()
+    make_endpoint(hook, "churn")
+
+    async def score(*_: Any) -> Any:
+        return Response(answer, media_type="application/json")
+
+    replica: Any = SimpleNamespace(stop=lambda: None)
+    deployments = sandbox.endpoints.known["churn"].deployments
+    deployments["odd"] = Deployment({"properties": {"provisioningState": "Succeeded"}}, replica)
+    monkeypatch.setattr(sandbox.scoring, "_forward", score)
+    with pytest.raises(UserError, match="where Slipway's scoring images answer") as failed:
+        hook.invoke("churn", {}, deployment="odd")
+    assert repr(answer) in str(failed.value)
 
 
 def test_a_create_whose_answer_broke_off_is_found(sandbox: Sandbox) -> None:

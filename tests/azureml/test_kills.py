@@ -6,18 +6,22 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 
+from slipway.hooks.azureml import AzureMLEndpointHook
 from slipway.hooks.mlflow import MlflowHook
+from slipway.operators.azureml import AzureMLDeployOperator
+from slipway.operators.azureml_live import AzureMLRestoreOperator
 from slipway.registry import Registry
 from slipway_sandbox.azure.azurite import blob_service
 from slipway_sandbox.azure.faults import Faults
 from slipway_sandbox.azure.server import Sandbox
 from slipway_sandbox.azure.settings import CONTAINER
+from tests.azureml import driving
 from tests.azureml.driving import deploy, drive
 from tests.forked import start
 from tests.gate import gate
@@ -40,7 +44,7 @@ class Killer:
         self._started = threading.Event()
 
     def __call__(self, name: str) -> dict[str, Any] | None:
-        if name.startswith(("PUT", "DELETE")):
+        if name.startswith(("PUT", "PATCH", "DELETE")):
             self._count(name.partition("/workspaces/slipway/")[2])
         return self._look(name)
 
@@ -60,9 +64,13 @@ class Killer:
 
     def run(self, version: str | None, nth: int) -> int:
         """Deploy, or undeploy, in a process that is killed at its nth write; return its exit status."""
+        return self.kill(nth, drive, f"run-{nth}", version, ENDPOINT)
+
+    def kill(self, nth: int, act: Callable[..., None], *arguments: Any) -> int:
+        """Do something in a process that is killed at its nth write; return its exit status."""
         self._started.clear()
         self.writes, self.left = [], nth
-        self.process = start(drive, f"run-{nth}", version, ENDPOINT)
+        self.process = start(act, *arguments)
         self._started.set()
         self.process.join(300)
         self.left = 0
@@ -116,6 +124,25 @@ def test_killed_at_each_write_and_run_again(sandbox: Sandbox, killer: Killer) ->
     assert len(killed_at) >= 4
     assert not sandbox.endpoints.known
     assert recorded() is None
+
+
+def test_a_way_back_that_is_killed_at_each_write_is_gone_to_its_end(sandbox: Sandbox, killer: Killer) -> None:
+    first = deploy("1", ENDPOINT)["deployment"]
+    endpoint, killed_at = sandbox.endpoints.known[ENDPOINT], []
+    plan = driving.plan_of("2", ENDPOINT)
+    step = AzureMLDeployOperator(task_id="deploy", plan=plan, image=driving.IMAGE, traffic=driving.FAST)
+    for nth in range(1, 10):
+        driving.execute(step, driving.context("cut"))
+        AzureMLEndpointHook().set_traffic(ENDPOINT, {first: 50, plan["deployment"]: 50})
+        status = killer.kill(nth, driving.restore, "cut", plan)
+        if status == -signal.SIGKILL:
+            killed_at.append(killer.writes[-1].partition(" ")[0])
+            driving.execute(AzureMLRestoreOperator(task_id="restore", plan=plan), driving.context("cut"))
+        assert endpoint.traffic == {first: 100}
+        assert list(endpoint.deployments) == [first]
+        if status == 0:
+            break
+    assert killed_at == [f"onlineEndpoints/{ENDPOINT}", f"onlineEndpoints/{ENDPOINT}/deployments/{plan['deployment']}"]
 
 
 def recorded() -> str | None:

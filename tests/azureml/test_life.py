@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from starlette.responses import Response
 
 from slipway.azureml import names
 from slipway.hooks.azureml import AzureMLEndpointHook
@@ -20,6 +22,7 @@ from slipway_sandbox.azure.server import Sandbox
 from tests.azureml import driving
 from tests.azureml.conftest import ROWS
 from tests.azureml.driving import FAST, IMAGE, context, deploy, execute, plan_of, undeploy
+from tests.sandbox_azure.load import constant_load
 
 pytestmark = [pytest.mark.requires("npm"), pytest.mark.usefixtures("registered")]
 
@@ -35,6 +38,13 @@ def score(sandbox: Sandbox, endpoint: str, **headers: str) -> httpx.Response:
 def deployments(sandbox: Sandbox, endpoint: str) -> list[str]:
     found = sandbox.endpoints.known.get(endpoint)
     return sorted(found.deployments) if found else []
+
+
+def modified(sandbox: Sandbox, endpoint: str) -> list[str]:
+    """When an endpoint and each of its deployments was changed last."""
+    found = sandbox.endpoints.known[endpoint]
+    resources = [found.resource, *(deployment.resource for deployment in found.deployments.values())]
+    return [resource["systemData"]["lastModifiedAt"] for resource in resources]
 
 
 def recorded(endpoint: str) -> str | None:
@@ -54,9 +64,9 @@ def test_the_whole_life(sandbox: Sandbox) -> None:
     assert resource["tags"][names.VERSION] == "1"
 
     # The same again changes nothing, and needs no azure-ai-ml.
-    before = sandbox.endpoints.known["life"].resource["systemData"]["lastModifiedAt"]
+    before = modified(sandbox, "life")
     assert deploy("1", "life", tags={"team": "risk"}) == published
-    assert sandbox.endpoints.known["life"].resource["systemData"]["lastModifiedAt"] == before
+    assert modified(sandbox, "life") == before
 
     second = deploy("2", "life")["deployment"]
     assert {score(sandbox, "life").json()["predictions"][0] for _ in range(10)} == {"two"}
@@ -81,6 +91,44 @@ def test_the_whole_life(sandbox: Sandbox) -> None:
     assert sandbox.assets.versions, "assets are kept"
     with pytest.raises(AirflowFailException, match="is not deployed to endpoint 'life' on azureml"):
         undeploy("life")
+
+
+def test_other_tags_reach_what_serves_already_and_replace_nothing(sandbox: Sandbox) -> None:
+    first = deploy("1", "tagged", tags={"team": "risk"})
+    endpoint = sandbox.endpoints.known["tagged"]
+    server = endpoint.deployments[first["deployment"]].replica
+    endpoint.resource["tags"]["policy"] = "somebody's"
+    changed = {"team": "fraud", "cost": "17"}
+    ctx, plan = context(), plan_of("1", "tagged", tags=changed)
+    with pytest.raises(AirflowSkipException):
+        execute(AzureMLCheckOperator(task_id="check", plan=plan, traffic=FAST, dry=True), ctx)
+    assert ctx["ti"].pushed["dry_run"] == [
+        "Tags of tagged are set: cost, team.", f"Tags of {first['deployment']} are set: cost, team.",
+    ]  # fmt: skip
+    assert deploy("1", "tagged", tags=changed) == first
+    deployment = endpoint.deployments[first["deployment"]]
+    for resource in (endpoint.resource, deployment.resource):
+        assert resource["tags"].items() >= {**changed, names.MODEL: "echo"}.items()
+    assert endpoint.resource["tags"]["policy"] == "somebody's"
+    assert deployment.replica is server, "no roll-out"
+    assert endpoint.traffic == {first["deployment"]: 100}
+    before = modified(sandbox, "tagged")
+    deploy("1", "tagged", tags=changed)
+    deploy("1", "tagged")
+    assert modified(sandbox, "tagged") == before, "no change, no write"
+
+
+def test_a_new_endpoint_runs_as_the_identity_that_is_asked_for(sandbox: Sandbox) -> None:
+    group = sandbox.settings.workspace_id.partition("/providers/")[0]
+    mine, other = (f"{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{name}" for name in "ab")
+    deploy("1", "own", identity=mine)
+    identity = sandbox.endpoints.known["own"].resource["identity"]
+    assert (identity["type"], list(identity["userAssignedIdentities"])) == ("UserAssigned", [mine])
+    deploy("1", "own", identity=mine.upper())
+    deploy("2", "own")  # it keeps what it has
+    for asked, sentence in ((other, "has another identity than .* Azure does not let"), ("b", "is no user-assigned")):
+        with pytest.raises(AirflowFailException, match=sentence):
+            deploy("1", "own", identity=asked)
 
 
 def test_a_failing_version_says_code_and_log_and_never_gets_traffic(
@@ -118,7 +166,7 @@ def test_a_new_endpoint_that_fails_is_gone(sandbox: Sandbox) -> None:
     ("fault", "sentence"),
     [
         ("quota", "OutOfQuota .*choose a smaller instance type or count"),
-        ("image_pull", "BadArgument .*the workspace's identity has AcrPull"),
+        ("image_pull", "BadArgument .*the endpoint's identity has AcrPull"),
         ("liveness", "ResourceNotReady .*must answer its liveness route"),
     ],
 )
@@ -207,8 +255,9 @@ def test_one_deploy_of_an_endpoint_at_a_time(sandbox: Sandbox) -> None:
     # A claim ends: what the first run left is in nobody's way later, and is gone with the next deploy.
     tags = sandbox.endpoints.known["busy"].deployments[plan["deployment"]].resource["tags"]
     tags[names.CLAIMED_UNTIL] = str(int(time.time()) - 1)
-    third = deploy("2", "busy", run="third", instance_count=2)["deployment"]
-    assert deployments(sandbox, "busy") == [third]
+    # That the version is live already is no reason to leave it.
+    live = deploy("1", "busy", run="third")["deployment"]
+    assert deployments(sandbox, "busy") == [live]
 
 
 def test_autoscaling_comes_and_goes_with_its_deployment(sandbox: Sandbox) -> None:
@@ -235,6 +284,38 @@ def test_mirroring_comes_first_where_it_is_asked_for(sandbox: Sandbox) -> None:
         second = deploy("2", "mirror", traffic={"steps": [30, 100], "wait": 0, "mirror": 20})["deployment"]
     assert [mirror for _, mirror in seen] == [{second: 20}, {}, {}]
     assert [shares.get(second, 0) for shares, _ in seen] == [0, 30, 100]
+
+
+def test_a_version_that_fails_while_traffic_shifts_gives_it_all_back(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = deploy("1", "midway")["deployment"]
+    endpoint = sandbox.endpoints.known["midway"]
+    shares: list[int] = []
+    real = sandbox.scoring._forward
+
+    async def turning(name: str, deployment: Any, body: bytes, *rest: Any) -> Any:
+        """Pass on; the golden sample gets another answer of the second version once that has traffic."""
+        if name == first or not endpoint.traffic.get(name) or json.loads(body) != ROWS:
+            return await real(name, deployment, body, *rest)
+        shares.append(endpoint.traffic[name])
+        return Response('{"predictions": ["three", "three"]}', media_type="application/json")
+
+    one = {"columns": ["a"], "data": [[1.0]]}
+    with constant_load(sandbox, "midway", one) as load:
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox.scoring, "_forward", turning)
+            with pytest.raises(AirflowFailException, match="does not give the golden sample's output"):
+                deploy("2", "midway", traffic={"steps": [10, 100], "wait": 0.5})
+        assert shares == [10]
+        assert endpoint.traffic == {first: 100}
+        assert deployments(sandbox, "midway") == [first]
+        assert recorded("midway") == "1"
+        deploy("2", "midway", traffic={"steps": [50, 100], "wait": 0})
+        assert deploy("1", "midway", traffic={"steps": [50, 100], "wait": 0})["deployment"] == first
+        assert endpoint.traffic == {first: 100}
+    assert load.failures == []
+    assert set(load.predictions) == {"one", "two"}
 
 
 def test_each_share_is_held_also_where_azure_takes_its_time(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

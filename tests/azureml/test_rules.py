@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import CredentialUnavailableError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway.azureml import names, ownership, traffic
-from slipway.azureml.failures import explained_operation
+from slipway.azureml.failures import explain, explained_operation
 from slipway.errors import Unavailable, UserError
 
 STEPS = st.lists(st.integers(1, 99), unique=True, max_size=5).map(lambda steps: (*sorted(steps), 100))
@@ -73,6 +75,33 @@ def test_who_may_deploy(deployments: dict[str, Any], shares: dict[str, int], fre
     else:
         with pytest.raises(Unavailable, match="Another deploy of endpoint 'churn' is in the making"):
             ownership.check_free(deployments, shares, plan, "me")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("AADSTS90033: A transient error has occurred. Please try again.", Unavailable),
+        ("AADSTS7000215: Invalid client secret provided.", UserError),
+        ("AADSTS7000222: The provided client secret keys are expired.", UserError),
+        ("AADSTS53003: Access has been blocked by Conditional Access policies.", UserError),
+        ("AADSTS70021599: a code that only begins like one that is known", Unavailable),
+    ],
+)
+def test_what_entra_may_say_otherwise_next_time_is_retried(text: str, kind: type[Exception]) -> None:
+    assert type(explain(ClientAuthenticationError(text), "azureml_default")) is kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("", Unavailable),
+        ("Token request error: (invalid_request) Identity not found", UserError),
+        ("Token request error: (too_many_requests) slow down", Unavailable),
+    ],
+)
+def test_a_silent_metadata_endpoint_is_asked_again(said: str, kind: type[Exception]) -> None:
+    text = f"ManagedIdentityCredential authentication unavailable, no response from the IMDS endpoint. {said}"
+    assert type(explain(CredentialUnavailableError(text), "azureml_default")) is kind
 
 
 def test_azures_own_failures_are_retried_and_a_users_are_not() -> None:

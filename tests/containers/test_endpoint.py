@@ -20,6 +20,8 @@ from slipway.containers import names
 from slipway.containers.spec import parse_cpus, parse_env, parse_memory
 from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
+from slipway.hooks.docker import DockerEndpointHook
+from slipway.hooks.docker_candidate import Candidate
 from slipway.targets import Served
 from slipway.web.page.endpoint import figures, health
 from tests.containers.conftest import Place
@@ -213,3 +215,36 @@ def test_limits_are_read() -> None:
     assert (parse_cpus("0.5"), parse_cpus(None), parse_memory("512m"), parse_memory("1.5Gi"), parse_env(None)) == (
         0.5, None, 512 << 20, 3 << 29, {},
     )  # fmt: skip
+
+
+def test_a_candidate_is_started_once_more_and_not_again_and_again(place: Place) -> None:
+    name = names.server_name(place.name, place.put("1"))
+    candidate = Candidate("docker_default", place.name, "v1-00000000")
+    place.hook.engine.client.kill(name)
+    until(lambda: candidate.state() == "ready")
+    place.hook.engine.client.kill(name)
+    with pytest.raises(UserError, match=f"Container {name} ended with status 137"):
+        candidate.state()
+
+
+def test_two_equal_deploys_at_once_share_what_the_first_makes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = names.server_name(place.name, place.put("1"))
+    made = place.hook.engine.client.inspect_container(name)["Id"]
+    real, looked = DockerEndpointHook._find, []
+
+    def too_early(self: DockerEndpointHook, wanted: str) -> dict[str, Any] | None:
+        looked.append(wanted)
+        return None if looked.count(name) == 1 and wanted == name else real(self, wanted)
+
+    monkeypatch.setattr(DockerEndpointHook, "_find", too_early)
+    place.put("1")
+    assert looked.count(name) == 2
+    assert place.hook.engine.client.inspect_container(name)["Id"] == made
+
+
+def test_a_name_in_use_is_a_matter_of_time(place: Place) -> None:
+    name = names.server_name(place.name, place.put("1"))
+    engine = place.hook.engine
+    image = engine.client.inspect_container(name)["Image"]
+    with pytest.raises(Unavailable, match="already in use"), engine.errors("It cannot be made"):
+        engine.client.create_container(image, name=name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from slipway.errors import Unavailable, UserError
 from slipway.hooks.docker_engine import DockerEngineHook
 from slipway.images.door import ensure_door_image
 from slipway.images.ensure import ensure_in_engine
+from slipway.triggers.docker import DockerDeploymentTrigger
 from tests.containers.conftest import Place
 from tests.containers.engines import own_engine
 from tests.containers.ssh import SshServer, make_key, running_sshd
@@ -85,7 +88,7 @@ def test_an_endpoint_on_a_remote_engine_survives_the_engine_s_restart(
     here = DockerEngineHook()
     with own_engine(tmp_path) as engine:
         # Its network leads nowhere, so what it runs is brought to it.
-        for image in (images["1"], ensure_door_image(here)):
+        for image in (images["1"], images["2"], ensure_door_image(here)):
             engine.client().load_image(here.client.get_image(image))
         monkeypatch.setenv("AIRFLOW_CONN_REMOTE", engine.connection)
         place = Place(images, "remote")
@@ -100,6 +103,15 @@ def test_an_endpoint_on_a_remote_engine_survives_the_engine_s_restart(
         served = place.hook.served(place.name)
         assert served is not None
         assert (served.live, place.hook.url(place.name)) == (deployment, url)
+
+        # In the middle of a deploy: the engine's end is the candidate's, which nobody but the wait starts again.
+        candidate = place.put("2")
+        engine.stop()
+        engine.start()
+        waiting = DockerDeploymentTrigger("remote", place.name, candidate, time.time() + 120)
+        assert asyncio.run(anext(waiting.run())).payload == {}
+        place.hook.set_live(place.name, candidate)
+        assert answers(place, ["2"])
         place.hook.delete_endpoint(place.name)
         assert place.hook.served(place.name) is None
 

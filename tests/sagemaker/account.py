@@ -62,6 +62,10 @@ class Account:
     def describe(self, endpoint: str) -> dict[str, Any]:
         return dict(self.sagemaker.describe_endpoint(EndpointName=endpoint))
 
+    def tags(self, endpoint: str) -> dict[str, str]:
+        listed = self.sagemaker.list_tags(ResourceArn=self.describe(endpoint)["EndpointArn"])["Tags"]
+        return {tag["Key"]: tag["Value"] for tag in listed}
+
     def settled(self, endpoint: str, seconds: float = 60) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while (found := self.describe(endpoint))["EndpointStatus"] not in {"InService", "Failed"}:

@@ -64,7 +64,9 @@ def account(environment: dict[str, str]) -> Iterator[Account]:
     account = Account(environment["SANDBOX_URL"])
     yield account
     account.administer("faults", [])
-    account.administer("settings", {"outcomes": {}, "quota": {}, "provision_seconds": 0, "delete_seconds": 0})
+    account.administer(
+        "settings", {"outcomes": {}, "quota": {}, "provision_seconds": 0, "delete_seconds": 0, "stale_reads": 0}
+    )
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowException, DownstreamTasksSkipped, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 from botocore.loaders import JSONFileLoader
 
 # In a stack each task is a process of its own and reads botocore's models once; here they are read once for all.
@@ -54,6 +54,8 @@ class Run:
     # Runs that other runs' locks may name, and that are still going on.
     alive: set[str] = field(default_factory=set)
     file: Path | None = None
+    # More than 1 for tasks that are cleared: Airflow goes on counting.
+    first_try: int = 1
     # The task that waits when the run is cancelled, and what is done at that moment.
     cancelled: str = ""
     meanwhile: Callable[[], object] = lambda: None
@@ -80,12 +82,12 @@ class Run:
                 continue
             if task.is_teardown and self.states.get("lock") != "success":
                 continue
-            self._run_task(dag, copy.copy(task))
+            self._run_task(dag, copy.copy(task), self.first_try)
             self.save()
         return self
 
-    def _run_task(self, dag: DAG, task: Any) -> None:
-        context = self._context(dag, task)
+    def _run_task(self, dag: DAG, task: Any, try_number: int) -> None:
+        context = self._context(dag, task, try_number)
         try:
             task.render_template_fields(context)
             result = self._execute(task, context)
@@ -100,6 +102,9 @@ class Run:
             self.states |= {task_id: "skipped" for task_id in left if task_id not in self.states}
             self.error = f"{task.task_id}: cancelled"
         except AirflowException as e:
+            if not isinstance(e, AirflowFailException) and try_number <= task.retries:
+                self._run_task(dag, copy.copy(dag.get_task(task.task_id)), try_number + 1)
+                return
             self.states[task.task_id] = "failed"
             self.error = self.error or f"{task.task_id}: {e}"
 
@@ -118,7 +123,7 @@ class Run:
     def _push(self, task_id: str, key: str, value: Any) -> None:
         self.xcoms.setdefault(task_id, {})[key] = json.loads(json.dumps(value, default=str))
 
-    def _context(self, dag: DAG, task: Any) -> Any:
+    def _context(self, dag: DAG, task: Any, try_number: int) -> Any:
         def pull(task_ids: str, key: str = "return_value", default: Any = None, **_: Any) -> Any:
             return self.xcoms.get(task_ids, {}).get(key, default)
 
@@ -133,6 +138,7 @@ class Run:
             get_dr_count=count,
             get_task_states=lambda dag_id, run_ids: {run_id: dict(self.states) for run_id in run_ids},
             map_index=-1,
+            try_number=try_number,
         )
         events: Any = _Events()
         return {

@@ -39,6 +39,10 @@ UPDATE = [
     [("sagemaker:CreateModel", 0), ("sagemaker:AddTags", 0), ("mlflow:DELETE model-versions/delete-tag", 0),
      ("sagemaker:DeleteEndpointConfig", 0)],
 ]  # fmt: skip
+# An update to another instance type that fails its verification: how it takes the autoscaling away, and all is undone.
+RESTORE = [("application-autoscaling:DeregisterScalableTarget", 0), ("sagemaker:UpdateEndpoint", 1),
+           ("application-autoscaling:RegisterScalableTarget", 0), ("sagemaker:DeleteTags", 0),
+           ("sagemaker:DeleteEndpointConfig", 0), ("sagemaker:DeleteModel", 0)]  # fmt: skip
 UNDEPLOY = [
     [("application-autoscaling:DeleteScalingPolicy", 0), ("sagemaker:DeleteEndpoint", 0), ("sagemaker:DeleteModel", 1),
      ("mlflow:DELETE model-versions/delete-tag", 0)],
@@ -67,8 +71,11 @@ class Killer:
         if self._fatal and self._fatal[0] == name and self._calls[name] > self._fatal[1]:
             self._may_answer.wait(60)
 
-    def run(self, dag_id: str, conf: dict[str, Any], *kills: tuple[str, int]) -> None:
-        """Run a DAG whose tasks are killed at the given calls, each time to be run again."""
+    def run(self, dag_id: str, conf: dict[str, Any], *kills: tuple[str, int], fails: bool = False) -> None:
+        """Run a DAG whose tasks are killed at the given calls, each time to be run again.
+
+        :param fails: whether it is to fail in the end.
+        """
         self._count += 1
         file = self._folder / f"{self._count}.json"
         for at in kills:
@@ -76,7 +83,7 @@ class Killer:
         process = start(drive, file, dag_id, conf)
         process.join(120)
         run = resume(file, dag_id, conf)
-        assert process.exitcode == 0, run.error
+        assert process.exitcode == fails, run.error
 
     def _kill(self, file: Path, dag_id: str, conf: dict[str, Any], at: tuple[str, int]) -> None:
         operation, skip = at
@@ -168,5 +175,11 @@ def test_killed_anywhere_an_update_ends_as_if_nothing_had_been(
         assert (found["Endpoints"], found["EndpointConfigs"], found["Models"], found["Uploads"]) == (1, 3, 3, 0), kills
         assert not [key for key in account.resources(endpoint)["Objects"] if key.endswith("lock")], kills
         assert recorded(endpoint) == conf(answer)["version"]
+    before = account.resources(endpoint)
+    unmentioned = {"autoscaling": None, "instance_type": "ml.c5.large"}
+    killer.run("deploy_sagemaker", {**conf("liar"), **unmentioned}, *RESTORE, fails=True)
+    assert account.predict(endpoint) == ["one", "one"]
+    assert account.resources(endpoint) == before
+    assert "slipway:autoscaling" not in account.tags(endpoint)
     killer.run("undeploy_sagemaker", {"model": "echo", "endpoint": endpoint, "delete_data": True})
     assert not any(account.resources(endpoint).values())

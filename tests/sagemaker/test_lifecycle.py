@@ -13,19 +13,29 @@ from tests.sagemaker.driver import Run
 
 
 def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: str) -> None:
+    account.administer("calls", method="DELETE")
     run = deploy(endpoint, version=versions["one"], tags={"team": "a"})
     assert run.ok, run.error
+    calls = account.administer("calls")
+    assert calls.pop("sagemaker:DescribeEndpoint") >= 3
+    assert calls == {
+        "s3:PUT": 2, "s3:GET": 2, "s3:HEAD": 2, "s3:DELETE": 1,
+        "sagemaker:DescribeModel": 1, "sagemaker:CreateModel": 1, "sagemaker:CreateEndpointConfig": 1,
+        "sagemaker:CreateEndpoint": 1, "sagemaker:InvokeEndpoint": 1,
+        "sagemaker:ListEndpointConfigs": 1, "sagemaker:ListModels": 1,
+    }  # fmt: skip
     assert account.predict(endpoint) == ["one", "one"]
     record = run["publish"]
     assert record["details"] == {
-        "region": "us-east-1", "mode": "realtime", "instance_type": "ml.m5.large", "instance_count": 1
+        "region": "us-east-1", "account": "123456789012", "bucket": BUCKET,
+        "mode": "realtime", "instance_type": "ml.m5.large", "instance_count": 1,
     }  # fmt: skip
     names = account.resources(endpoint)
     assert len(names["Models"]) == len(names["EndpointConfigs"]) == len(names["Objects"]) == 1
     assert names["Objects"][0].endswith("/model.tar.gz"), "the lock is given back"
 
     account.administer("calls", method="DELETE")
-    assert deploy(endpoint, version=versions["one"], tags={"team": "a"}).ok
+    assert deploy(endpoint, version=versions["one"]).ok
     calls = account.administer("calls")
     assert calls == {
         "s3:PUT": 1, "s3:GET": 1, "s3:DELETE": 1,  # the lock
@@ -33,6 +43,11 @@ def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: st
         "sagemaker:DescribeEndpoint": 1, "sagemaker:DescribeModel": 1, "sagemaker:DescribeEndpointConfig": 1,
         "sagemaker:InvokeEndpoint": 1,
     }  # fmt: skip
+    assert account.resources(endpoint) == names
+
+    run = deploy(endpoint, version=versions["one"], tags={"team": "b"})
+    assert run["plan"]["action"] == "none", "a tag rolls nothing"
+    assert account.tags(endpoint)["team"] == "b"
     assert account.resources(endpoint) == names
 
     account.administer("calls", method="DELETE")
@@ -43,23 +58,43 @@ def test_the_whole_life(account: Account, versions: dict[str, str], endpoint: st
     assert calls == {
         "s3:PUT": 2, "s3:GET": 2, "s3:HEAD": 1, "s3:DELETE": 1,
         "sagemaker:DescribeModel": 1, "sagemaker:CreateModel": 1,
-        "sagemaker:DescribeEndpointConfig": 1, "sagemaker:CreateEndpointConfig": 1,
-        "sagemaker:ListTags": 2, "sagemaker:AddTags": 1, "sagemaker:UpdateEndpoint": 1, "sagemaker:InvokeEndpoint": 1,
+        "sagemaker:DescribeEndpointConfig": 2, "sagemaker:CreateEndpointConfig": 1,
+        "sagemaker:ListTags": 2, "sagemaker:AddTags": 2, "sagemaker:UpdateEndpoint": 1, "sagemaker:InvokeEndpoint": 1,
         "sagemaker:ListEndpointConfigs": 1, "sagemaker:ListModels": 1,
     }  # fmt: skip
     assert account.predict(endpoint) == ["two", "two"]
-    arn = account.describe(endpoint)["EndpointArn"]
-    assert {"Key": "team", "Value": "a"} in account.sagemaker.list_tags(ResourceArn=arn)["Tags"], "tags survive"
+    tags = account.tags(endpoint)
+    assert (tags["team"], tags["slipway:version"]) == ("b", versions["two"]), "tags survive, and say what serves"
 
+    planned = deploy(endpoint, version=versions["three"], dry_run=True).xcoms["plan"]["plan"]["changes"]
+    assert planned[-1] == "Remove: nothing."
     run = deploy(endpoint, rollback=True, image=None)
     assert run.ok, run.error
     assert run["publish"]["version"] == versions["one"]
     assert account.predict(endpoint) == ["one", "one"]
+    account.administer("calls", method="DELETE")
     run = deploy(endpoint, rollback=True, image=None)
     assert run["publish"]["version"] == versions["two"], "what served before the rollback"
+    calls = account.administer("calls")
+    assert calls.pop("sagemaker:DescribeEndpoint") >= 4
+    assert calls == {
+        "s3:PUT": 1, "s3:GET": 1, "s3:HEAD": 1, "s3:DELETE": 1,
+        "sagemaker:DescribeModel": 2, "sagemaker:DescribeEndpointConfig": 3,
+        "sagemaker:ListTags": 3, "sagemaker:AddTags": 2, "sagemaker:UpdateEndpoint": 1, "sagemaker:InvokeEndpoint": 1,
+        "sagemaker:ListEndpointConfigs": 2, "sagemaker:ListModels": 1,
+    }  # fmt: skip
 
+    account.administer("calls", method="DELETE")
     run = undeploy(endpoint)
     assert run.ok, run.error
+    calls = account.administer("calls")
+    assert calls.pop("sagemaker:DescribeEndpoint") >= 3
+    assert calls == {
+        "s3:PUT": 1, "s3:GET": 1, "s3:DELETE": 1,
+        "sagemaker:ListTags": 3, "sagemaker:DeleteEndpoint": 1, "sagemaker:ListModels": 1,
+        "sagemaker:ListEndpointConfigs": 1, "sagemaker:DeleteEndpointConfig": 2, "sagemaker:DeleteModel": 2,
+        "application-autoscaling:DescribeScalingPolicies": 1, "application-autoscaling:DescribeScalableTargets": 1,
+    }  # fmt: skip
     left = account.resources(endpoint)
     assert left.pop("Objects"), "the model data stays"
     assert not any(left.values()), left

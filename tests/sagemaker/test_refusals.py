@@ -21,7 +21,9 @@ from tests.sagemaker.actions import deploy, undeploy
         ({"aws_id": "12"}, "give the 12 digits"),
         ({"arn": "arn:aws:iam::999999999999:role/x"}, "give the ARN of a role in account 123456789012"),
         ({"version": "99"}, "has no version '99'"),
-        ({"rollback": True}, "does not exist on sagemaker, so there is nothing to roll back"),
+        ({"rollback": True, "image": None}, "does not exist on sagemaker, so there is nothing to roll back"),
+        ({"rollback": True, "image": None, "instance_count": 2, "kms": "k"}, "leave instance_count and kms out of the"),
+        ({"strategy": "linear", "size": 10, "wait": 3600}, "strategy: the roll-out would wait 36000 s in all"),
     ],
 )
 def test_a_wrong_conf_is_refused_before_anything_is_touched(
@@ -89,7 +91,7 @@ def test_a_dry_run_says_what_would_be_done_and_touches_nothing(
     account.administer("calls", method="DELETE")
     run = deploy(endpoint, version=versions["one"], dry_run=True, instance_count=2)
     assert run.ok, run.error
-    assert account.administer("calls") == {"sagemaker:DescribeEndpoint": 1}
+    assert account.administer("calls") == {"sagemaker:DescribeEndpoint": 1, "s3:HEAD": 1}
     said = run.xcoms["plan"]["plan"]["changes"]
     assert any("2 × ml.m5.large" in line for line in said)
     assert any(line.startswith(f"Create endpoint '{endpoint}'") for line in said)

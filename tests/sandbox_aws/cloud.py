@@ -62,12 +62,14 @@ def create_model(sandbox: Sandbox, name: str, data: str, *, image: str = IMAGE, 
     )  # fmt: skip
 
 
-def create_config(sandbox: Sandbox, name: str, *, variant: dict[str, Any] | None = None, **more: Any) -> None:
-    """A configuration of the model of the same name."""
+def create_config(
+    sandbox: Sandbox, name: str, *, model: str | None = None, variant: dict[str, Any] | None = None, **more: Any
+) -> None:
+    """A configuration of the model of the same name, or another one."""
     variant = variant or {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     client(sandbox, "sagemaker").create_endpoint_config(
         EndpointConfigName=name,
-        ProductionVariants=[{"VariantName": "AllTraffic", "ModelName": name, **variant}],
+        ProductionVariants=[{"VariantName": "AllTraffic", "ModelName": model or name, **variant}],
         **more,
     )
 

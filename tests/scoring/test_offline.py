@@ -48,7 +48,7 @@ def test_each_format(tmp_path: Path, iris_directory: Path, suffix: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "250 rows scored, 0 rejected" in done.stdout
     assert "100%" in done.stderr
-    folder = tmp_path / "out" / f"in_{suffix[1:]}"
+    folder = tmp_path / "out" / f"in{suffix}"
     assert [path.name for path in sorted(folder.iterdir())] == [f"part-{n:06}{suffix}" for n in range(3)]
     scored = _read(folder)
     pd.testing.assert_frame_equal(scored[frame.columns], frame, check_exact=False)
@@ -65,16 +65,19 @@ def test_rejects_have_reasons(tmp_path: Path, iris_directory: Path) -> None:
     lines[3] = "2,x,1,1,1"
     lines[7] = "short"
     (source / "a.csv").write_text("\n".join(lines) + "\n")
+    for number, name in enumerate(("x.1.csv", "x_1.csv")):  # names that differ in a dot alone
+        (source / name).write_text(f"{lines[0]}\n{number},1,1,1,1\n")
     (source / "deep" / "b.jsonl").write_text('{"sepal_length": 1}\n{bad\n')
     done = _score(iris_directory, source, tmp_path / "out", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "18 rows scored, 4 rejected, 2 files" in done.stdout
-    rejects = [json.loads(line) for line in (tmp_path / "out/a_csv/rejects-000000.jsonl").read_text().splitlines()]
+    assert "20 rows scored, 4 rejected, 4 files" in done.stdout
+    assert [_read(tmp_path / "out" / name)["id"].tolist() for name in ("x.1.csv", "x_1.csv")] == [[0], [1]]
+    rejects = [json.loads(line) for line in (tmp_path / "out/a.csv/rejects-000000.jsonl").read_text().splitlines()]
     assert [reject["record"] for reject in rejects][1] == "short"
     assert rejects[0]["record"]["sepal_length"] == "x"
     assert all(reject["reason"] for reject in rejects)
     rejects = [
-        json.loads(line) for line in (tmp_path / "out/deep/b_jsonl/rejects-000000.jsonl").read_text().splitlines()
+        json.loads(line) for line in (tmp_path / "out/deep/b.jsonl/rejects-000000.jsonl").read_text().splitlines()
     ]
     assert "sepal_width" in rejects[0]["reason"]
     assert rejects[1]["record"] == "{bad"
@@ -88,7 +91,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, iris_directory: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "slipway_scoring", *arguments, "--part-rows", "2000"], env=environment()
     )
-    folder = output / "in_csv"
+    folder = output / "in.csv"
     while not folder.is_dir() or len(list(folder.glob("part-*.csv"))) < 3:
         assert process.poll() is None
         time.sleep(0.005)
@@ -114,6 +117,11 @@ def test_another_jobs_output_is_left_alone(tmp_path: Path, iris_directory: Path)
     assert _score(iris_directory, source, output).returncode == 0
     done = _score(iris_directory, source, output, "--part-rows", "2")
     assert (done.returncode, "another run" in done.stderr) == (3, True)
+    text = source.read_text()
+    source.write_text(f"{text[:-2]}#\n")  # as long as before
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 10**9))
+    done = _score(iris_directory, source, output)
+    assert (done.returncode, "unchanged input" in done.stderr) == (3, True)
     done = _score(iris_directory, tmp_path / "none", output)
     assert (done.returncode, "no input" in done.stderr) == (3, True)
 

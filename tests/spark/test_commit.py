@@ -70,6 +70,17 @@ def test_modes(tmp_path: Path) -> None:
     Output(str(tmp_path), "c", "t", "error").prepare()
 
 
+@pytest.mark.parametrize("name", ["100%25", "a#b?c", "a b"])
+@pytest.mark.parametrize("before", ["", "file:", "file://"])
+def test_a_path_means_what_it_means_to_spark(tmp_path: Path, name: str, before: str) -> None:
+    output = Output(f"{before}{tmp_path}/{name}", "mine", "t")
+    folder = tmp_path / name / "_slipway/mine/t"  # where Spark, which reads no `%25`, writes then
+    folder.mkdir(parents=True)
+    (folder / "one").touch()
+    output.publish({})
+    assert visible(tmp_path / name) == {"execution=mine": {"one"}}
+
+
 def test_ids_with_odd_characters_keep_apart() -> None:
     names = {execution_directory(e) for e in ("a:b", "a/b", "a_b", "../x", "scheduled__2026-11-01T00:00:00+00:00")}
     assert len(names) == 5

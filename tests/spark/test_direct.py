@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -41,6 +42,15 @@ class CustomPreprocessor:
             raise ValueError("negative")
         return pd.DataFrame({"twice": frame["x"] * 2, "big": frame["x"] > 10, "name": frame["x"].astype(str),
                              "when": pd.Timestamp("2026-01-31 12:00")})
+"""
+SLOW = """
+import pathlib, time
+class CustomPreprocessor:
+    def predict(self, frame):
+        with open("BEATS", "a") as file:
+            file.write("x")
+        time.sleep(0.2)
+        return frame[["x"]] * 2
 """
 DOUBLE = """
 class CustomPreprocessor:
@@ -220,7 +230,25 @@ def test_a_full_disk_fails_in_one_sentence_and_a_rerun_with_room_succeeds(
     assert run(spark, made)["counts"]["written"] == 200_000
 
 
-def test_a_spark_connect_server_takes_the_short_way_too(plan: Make, model: Make, tmp_path: Path) -> None:
+def until(is_so: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.2)
+
+
+def is_still(beats: Path) -> bool:
+    """Whether nobody scores any more: there is a beat for each batch."""
+    before = beats.stat().st_size
+    time.sleep(1)
+    return beats.stat().st_size == before
+
+
+def test_a_spark_connect_server_takes_the_short_way_too_and_stops_with_the_task(
+    plan: Make, model: Make, tmp_path: Path
+) -> None:
+    beats = tmp_path / "beats"
+    beats.touch()
     pq.write_table(pa.table({"x": np.arange(8000.0)}), tmp_path / "in.parquet", row_group_size=1000)
     with connect_server() as connection:
         remote = f"sc://{connection['host']}:{connection['port']}"
@@ -228,6 +256,21 @@ def test_a_spark_connect_server_takes_the_short_way_too(plan: Make, model: Make,
         command = [sys.executable, str(ROOT / "include/spark/slipway_spark/__main__.py")]
         command += ["--plan", str(tmp_path / "plan.json"), "--result", str(tmp_path / "result.json")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        # The task that waits for a second job is killed: the job ends, and the server's session is free again.
+        slow = model(SLOW.replace("BEATS", str(beats)), {"x": "double"}, {"twice": "double"}, "slow")
+        conf = {"spark.sql.execution.arrow.maxRecordsPerBatch": "2"}
+        with subprocess.Popen(["sleep", "600"]) as task:
+            plan(tmp_path / "in.parquet", slow, remote=remote, owner=task.pid, conf=conf, execution="killed")
+            command[command.index("--result") + 1] = str(tmp_path / "none.json")
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as job:
+                until(lambda: beats.stat().st_size)
+                task.kill()
+                task.wait()
+                said, _ = job.communicate(timeout=60)
+        assert "The task that waited for this job has gone" in said
+        until(lambda: is_still(beats))
+    assert not list((tmp_path / "out").rglob("_slipway")), "what was staged is removed"
     assert done.returncode == 0, done.stdout + done.stderr
     assert "read and write the parquet" in done.stdout
     result = json.loads((tmp_path / "result.json").read_text())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import venv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,10 @@ DOUBLE = """
 class CustomPreprocessor:
     def predict(self, frame):
         return frame[["x"]] * 2
+"""
+WITHOUT = """
+import importlib.util
+assert importlib.util.find_spec("only_there") is None, "another model's package"
 """
 PICKY = """
 import os
@@ -79,17 +85,32 @@ def test_a_schema_rejects_what_does_not_fit_it(spark: SparkSession, model: Make,
     assert set(rejected(result)["node"]) == {"rows"}
 
 
-def test_two_models_with_modules_of_one_name_stand_in_one_workflow(
-    spark: SparkSession, model: Make, plan: Make, tmp_path: Path
+@pytest.fixture
+def other_environment(tmp_path: Path) -> Path:
+    """A virtual environment with a package more than the other has."""
+    folder = tmp_path / "other-environment"
+    venv.create(folder, symlinks=True, with_pip=False)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "only_there.py").write_text("FACTOR = 3")
+    (packages / "all-others.pth").write_text(str(Path(pd.__file__).parents[1]))
+    return folder
+
+
+def test_two_models_with_modules_of_one_name_and_other_environments_stand_in_one_workflow(
+    spark: SparkSession, model: Make, plan: Make, other_environment: Path, tmp_path: Path
 ) -> None:
     source = write_csv(tmp_path / "in.csv", "x", "1", "2")
-    first = model(DOUBLE, NUMBERS, {"twice": "double"}, "first")
-    second = model(DOUBLE.replace("* 2", "* 3"), NUMBERS, {"thrice": "double"}, "second")
+    first = model(WITHOUT + DOUBLE, NUMBERS, {"twice": "double"}, "first")
+    more = "import only_there\n" + DOUBLE.replace("* 2", "* only_there.FACTOR")
+    second = model(more, NUMBERS, {"thrice": "double"}, "second")
+    second["environment"] = str(other_environment)
     made = plan(source, first)
-    more = {**made.nodes[1], "id": "again", "input": "scored", "names": ["thrice"]}
-    both = plan(source, first, nodes=[*made.nodes[:2], more, {**made.nodes[2], "input": "again"}],
+    again = {**made.nodes[1], "id": "again", "input": "scored", "names": ["thrice"]}
+    both = plan(source, first, nodes=[*made.nodes[:2], again, {**made.nodes[2], "input": "again"}],
                 models={"scored": first, "again": second})  # fmt: skip
-    assert published(run(spark, both)).sort_values("x")[["twice", "thrice"]].to_numpy().tolist() == [[2, 3], [4, 6]]
+    result = run(spark, both)
+    assert published(result).sort_values("x")[["twice", "thrice"]].to_numpy().tolist() == [[2, 3], [4, 6]]
+    assert result["counts"] == {"in": 2, "scored": 2, "rejected": 0, "written": 2}, "no row is told twice"
 
 
 def test_a_model_is_loaded_once_a_worker_and_kept_for_the_next_task(
@@ -205,23 +226,39 @@ def test_other_formats_and_compression(spark: SparkSession, model: Make, plan: M
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "said", "kind"),
     [
-        ("raise RuntimeError('no GPU')", "no GPU"),
-        ("import nothing_of_that_name", "nothing_of_that_name"),
+        ("raise RuntimeError('no GPU')", "no GPU", WrongInput),
+        ("import nothing_of_that_name", "nothing_of_that_name", WrongInput),
         (
             "class CustomPreprocessor:\n    def predict(self, frame):\n        import os\n        os._exit(9)",
             "status 9",
+            JobError,
         ),
     ],
 )
 def test_a_model_that_does_not_load_or_dies_fails_the_job_with_its_sentence(
-    spark: SparkSession, model: Make, plan: Make, tmp_path: Path, code: str, said: str
+    spark: SparkSession, model: Make, plan: Make, tmp_path: Path, code: str, said: str, kind: type[JobError]
 ) -> None:
-    source = write_csv(tmp_path / "in.csv", "x", "1")
+    source = write_csv(tmp_path / "in.csv", "x", "1", "2")
     with pytest.raises(JobError, match=said) as failed:
         run(spark, plan(source, model(code, NUMBERS, {"twice": "double"})))
     assert "\n" not in str(failed.value)
+    assert type(failed.value) is kind, "only what may pass is tried again"
+
+
+@pytest.mark.parametrize("options", [{}, {"mergeSchema": "false"}], ids=["short", "general"])
+def test_a_row_that_kills_the_models_process_is_rejected_alone(
+    spark: SparkSession, model: Make, plan: Make, tmp_path: Path, options: dict[str, str]
+) -> None:
+    pd.DataFrame({"x": [1.0, 2.0, -1.0, 4.0]}).to_parquet(tmp_path / "in.parquet")
+    crash = DOUBLE.replace("return", "import os; (frame['x'] < 0).any() and os._exit(9); return")
+    use = model(crash, NUMBERS, {"twice": "double"})
+    result = run(spark, plan(tmp_path / "in.parquet", use, options=options))
+    assert sorted(published(result)["twice"]) == [2.0, 4.0, 8.0]
+    (row,) = rejected(result).to_dict("records")
+    assert (json.loads(row["row"]), row["node"]) == ({"x": -1.0}, "scored")
+    assert row["reason"] == "The model's process ended with status 9 on this row: it crashed, or ran out of memory."
 
 
 def test_an_output_of_another_kind_rejects_its_rows(
@@ -233,12 +270,23 @@ def test_an_output_of_another_kind_rejects_its_rows(
     assert "not of the declared type double" in rejected(result)["reason"][0]
 
 
-def test_jdbc_reads_a_table(spark: SparkSession, model: Make, plan: Make, tmp_path: Path) -> None:
+def test_jdbc_reads_a_table_and_tells_nobody_the_password(
+    spark: SparkSession, model: Make, plan: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     url = f"jdbc:derby:{tmp_path}/db;create=true"
-    spark.createDataFrame([(1, 1.5), (2, 2.5)], "id int, x double").write.jdbc(url, "cells")
+    login = {"user": "ann", "password": "dont-tell-17"}
+    spark.createDataFrame([(1, 1.5), (2, 2.5)], "id int, x double").write.jdbc(url, "cells", properties=login)
     use = model(DOUBLE, NUMBERS, {"twice": "double"})
-    made = plan(tmp_path / "none", use, format="jdbc", options={"url": url, "dbtable": "cells"})
-    assert sorted(published(run(spark, made))["twice"]) == [3.0, 5.0]
+    made = plan(tmp_path / "none", use, format="jdbc", options={"url": url, "dbtable": "cells", **login})
+    result = run(spark, made)
+    assert sorted(published(result)["twice"]) == [3.0, 5.0]
+    wrong = replace(made, nodes=[{**made.nodes[0], "options": {**made.nodes[0]["options"], "dbtable": "none"}},
+                                 *made.nodes[1:]])  # fmt: skip
+    with pytest.raises(JobError) as failed:
+        run(spark, wrong)
+    said = capfd.readouterr()
+    for text in (str(failed.value), json.dumps(result), said.out, said.err):
+        assert "dont-tell-17" not in text
 
 
 def test_sql_takes_parameters_as_values(spark: SparkSession, model: Make, plan: Make, tmp_path: Path) -> None:
@@ -249,7 +297,12 @@ def test_sql_takes_parameters_as_values(spark: SparkSession, model: Make, plan: 
               "markers": ["who"]}  # fmt: skip
     made = plan(source, use, nodes=[nodes[0], chosen, {**nodes[1], "input": "chosen"}, nodes[2]],
                 parameters={"who": ["string", "b' OR '1'='1"]})  # fmt: skip
-    assert list(published(run(spark, made))["twice"]) == [4.0]
+    result = run(spark, made)
+    assert list(published(result)["twice"]) == [4.0]
+    assert result["counts"] == {"in": 3, "scored": 1, "rejected": 0, "written": 1}, "read, and chosen to be scored"
+    read = {**nodes[0], "schema": "x DOUBLE, who STRING"}
+    declared = replace(made, nodes=[read, *made.nodes[1:]], execution="run-2")
+    assert run(spark, declared)["counts"] == result["counts"]
 
 
 def test_a_full_disk_is_told_and_may_be_tried_again() -> None:

@@ -6,12 +6,9 @@ import ast
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from slipway_sandbox.azure.settings import Settings
 from slipway_sandbox.azure.tls import certificates
 from slipway_stack.airflow_api import Task
 from slipway_stack.ports import pick_free
+from tests.sandbox_azure.load import constant_load
 from tests.stack.running import RunningStack, running_stack
 from tests.system.steps import SAMPLE, cancelled, check_page, constant_bundle, register, version_tags
 
@@ -66,40 +64,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(stack, sandbox)
 
 
-@dataclass
-class Load:
-    """What clients were answered."""
-
-    predictions: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def constant_load(place: Place, url: str) -> Iterator[Load]:
-    """Ask the endpoint again and again from two clients, as long as the block takes."""
-    load, over = Load(), threading.Event()
-
-    def ask() -> None:
-        headers = {"Authorization": f"Bearer {place.key()}"}
-        with httpx.Client(headers=headers, verify=str(place.sandbox.certificates.bundle), timeout=60) as client:
-            while not over.wait(0.05):
-                answer = client.post(url, json={"dataframe_split": SAMPLE})
-                if answer.is_success:
-                    load.predictions[answer.json()["predictions"][0]] += 1
-                else:
-                    load.failures.append(f"{answer.status_code} {answer.text}")
-
-    clients = [threading.Thread(target=ask) for _ in range(2)]
-    for client in clients:
-        client.start()
-    try:
-        yield load
-    finally:
-        over.set()
-        for client in clients:
-            client.join()
-
-
 def test_the_whole_life_under_load(place: Place, tmp_path: Path) -> None:
     stack, sandbox = place.stack, place.sandbox
     first = place.deploy(version="1")
@@ -112,7 +76,7 @@ def test_the_whole_life_under_load(place: Place, tmp_path: Path) -> None:
     def follow(tasks: list[Task]) -> None:
         deferred.update(task.task_id for task in tasks if task.state == "deferred")
 
-    with constant_load(place, first["url"]) as load:
+    with constant_load(sandbox, "steady", SAMPLE) as load:
         run = stack.trigger(
             "deploy_azureml",
             {"model": "steady", "version": "2", "image": IMAGE, "traffic": {"steps": [10, 50, 100], "wait": 4}},
@@ -135,9 +99,11 @@ def test_the_whole_life_under_load(place: Place, tmp_path: Path) -> None:
     assert place.key() not in logs
 
     # Back to the first version, then the same once more, which changes nothing.
-    back = place.deploy(version="1", traffic={"steps": [100]})
+    with constant_load(sandbox, "steady", SAMPLE) as load:
+        back = place.deploy(version="1", traffic={"steps": [50, 100], "wait": 1})
+    assert load.failures == []
     changed = sandbox.endpoints.known["steady"].resource["systemData"]["lastModifiedAt"]
-    assert place.deploy(version="1", traffic={"steps": [100]}) == back
+    assert place.deploy(version="1") == back
     assert sandbox.endpoints.known["steady"].resource["systemData"]["lastModifiedAt"] == changed
     assert TAG in version_tags(stack, "steady", "1")
 

@@ -185,6 +185,10 @@ def test_who_may_look_may_not_touch(browser: Browser, stack: RunningStack, deplo
         ):  # fmt: skip
             answer = client.request(method, path, headers=changes, data={"model": deployed})
             assert answer.status_code == 403, path
+        api_v1 = f"{stack.airflow_url}/api/v1/workflow"
+        assert client.get(api_v1).status_code == 200
+        assert client.post(f"{api_v1}/execute", json={"workflowId": 1}).status_code == 403
+        assert client.delete(f"{api_v1}/execution/of-somebody-else").status_code == 403
     with visit(browser, stack, "uma") as uma:  # Airflow's role "user" may run DAGs
         assert "deploy_mlflow" in enabled(uma.open(f"/models/{deployed}"))
 

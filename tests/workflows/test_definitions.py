@@ -61,6 +61,9 @@ BAD = {
     "SQL that is no query": ('"SELECT *', '"DROP TABLE x; SELECT *', "begin it with SELECT"),
     "version and alias": ("model: m", "model: m, version: '1', alias: a", "give one of the two"),
     "an output twice": ("model: m", "model: m, outputs: [a, a]", "same name"),
+    "no sql": (', sql: "SELECT *, \':no\' AS a, 1::int AS b FROM cells WHERE day = :day"', "",
+               "nodes.1.sql: Field required"),
+    "too large": ("id: 7", "id: 7 #" + "x" * 2**20, "larger than 1 MiB"),
     "no path": (", path: cells.csv", "", "needs a path"),
     "jdbc without a table": ("format: csv, path: cells.csv", "format: jdbc, options: {url: 'jdbc:x'}", "dbtable"),
     "a password": ("format: csv, path: cells.csv",
@@ -72,6 +75,11 @@ BAD = {
     "a share over 1": ("nodes:", "rejects: {max_share: 5}\nnodes:", "less than or equal to 1"),
     "two nodes for one path": ("path: out}", "path: out}\n  - {id: b, type: write, input: scored, path: out}",
                                "the same path"),
+    "two spellings of one path": ("path: out}", "path: out}\n  - {id: b, type: write, input: scored, path: x/../out/}",
+                                  "the same path"),
+    "rejects in an output": ("nodes:", "rejects: {path: out/}\nnodes:", "Node 'out' and rejects write to the same"),
+    "rejects below an output": ("nodes:", "rejects: {path: out/bad}\nnodes:", "one below the other"),
+    "an output in the default place of rejects": ("path: out}", "path: rejects/sample}", "the same path"),
     "deep nesting": ("id: 7", "x: " + "[" * 3000 + "]" * 3000 + "\nid: 7", "x.yaml is wrong"),
 }  # fmt: skip
 
@@ -99,10 +107,12 @@ def test_a_broken_file_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(GOOD.replace("id: 7", "id: 8"))
     (tmp_path / "c.yaml").write_text("nothing")
     (tmp_path / "d.yaml").write_text(GOOD.replace("name: sample", "name: other"))
+    (tmp_path / "e.yaml").write_text(f"{GOOD}#{'x' * 2**20}")
     found = catalog.load(tmp_path)
+    assert "larger than 1 MiB" in str(found.broken["e.yaml"])
     assert list(found.definitions) == [7]
-    assert sorted(found.broken) == ["b.yaml", "c.yaml", "d.yaml"]
-    with pytest.raises(NotFound, match=r"no workflow 9: the known ones are 7 \(sample\); b.yaml, c.yaml, d.yaml"):
+    assert sorted(found.broken) == ["b.yaml", "c.yaml", "d.yaml", "e.yaml"]
+    with pytest.raises(NotFound, match=r"9: the known ones are 7 \(sample\); b.yaml, c.yaml, d.yaml, e.yaml"):
         found.find(9)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from slipway.errors import UserError
-from slipway.operators.workflows import NotifyOperator
+from slipway.operators.workflows import NotifyOperator, ResolveWorkflowOperator
 from slipway_stack.ports import pick_free
 
 RESULT: dict[str, Any] = {
@@ -23,6 +24,17 @@ RESULT: dict[str, Any] = {
     "rejects": {"path": "/rejects/x", "reasons": [{"rows": 1, "reason": "Column 'x' is not a number."}]},
     "seconds": 3.5,
 }
+
+
+DEFINITION = """
+id: 1
+name: sample
+description: A sample.
+nodes:
+  - {id: cells, type: read, format: csv, path: cells.csv}
+  - {id: scored, type: score, input: cells, model: m}
+  - {id: out, type: write, input: scored, path: out}
+"""
 
 
 class Inbox:
@@ -96,6 +108,26 @@ def test_failure_is_told_to_others_with_the_sentence(inbox: Inbox) -> None:
     assert to == ["ops@example.org"]
     assert mail["Subject"] == "[Slipway] churn failed"
     assert "Node 'cells': nothing is there." in mail.get_payload()[0].get_payload()  # type: ignore[union-attr,index]
+
+
+@pytest.mark.parametrize(("workflow", "on_success"), [(99, ""), (1, "nobody")])
+def test_a_failure_at_the_very_start_is_told_too(
+    inbox: Inbox, home: Path, monkeypatch: pytest.MonkeyPatch, workflow: int, on_success: str
+) -> None:
+    (home / "one.yaml").write_text("id: 1" if not on_success else DEFINITION)
+    monkeypatch.setenv("AIRFLOW__SLIPWAY__WORKFLOWS_DIR", str(home))
+    pushed: dict[tuple[str, str], Any] = {}
+    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({("resolve", key): value}))}
+    resolve = ResolveWorkflowOperator(
+        task_id="resolve", workflow_id=workflow, mail_on_success=on_success, mail_on_failure="ops@example.org"
+    )
+    with pytest.raises(UserError) as wrong:
+        resolve.run(context)
+    with pytest.raises(UserError, match="The run has failed"):
+        notify({**pushed, ("resolve", "error"): str(wrong.value)})
+    ((to, mail),) = inbox.mails
+    assert to == ["ops@example.org"]
+    assert mail["Subject"] == f"[Slipway] {'sample' if on_success else 'score_workflow'} failed"
 
 
 def test_a_run_that_had_nothing_to_do_is_no_failure(inbox: Inbox) -> None:

@@ -114,6 +114,23 @@ def test_a_link_does_not_lead_out(home: Path) -> None:
     assert nodes[0]["path"] == f"{home}/data/in.csv"
 
 
+@pytest.mark.parametrize(
+    "rejects", ["out/eu", "out/eu/", "out/x/../eu", "out/eu/bad", "{scores}/out/eu", "file:{scores}/out/eu"]
+)
+def test_outputs_that_parameters_bring_together_are_refused(home: Path, rejects: str) -> None:
+    place = rejects.format(scores=home / "scores")
+    definition = catalog.parse(DEFINITION.encode() + f"rejects: {{path: '{place}'}}\n".encode(), "x.yaml")
+
+    def nodes(**more: str) -> list[dict[str, Any]]:
+        text = json.dumps({"day": "2026-11-02", "input": f"{home}/data/in.csv", **more})
+        values = request.check(definition, {"programParameters": text}).values
+        return planning.nodes_of(definition, home / "x.yaml", values)
+
+    with pytest.raises(UserError, match="write to one place"):
+        nodes()
+    assert nodes(region="us")[-1]["path"].endswith("out/us")
+
+
 def test_sql_takes_values_and_never_text() -> None:
     hostile = "2026-11-02' OR '1'='1"
     with pytest.raises(request.WrongRequest, match="give a date"):

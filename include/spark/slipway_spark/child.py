@@ -24,7 +24,8 @@ from slipway_scoring.loaders import load
 from slipway_scoring.model import Model
 from slipway_spark import wire
 from slipway_spark.casting import Array, as_values, cast, castable
-from slipway_spark.outputs import ARROW, to_columns
+from slipway_spark.kinds import arrow_type
+from slipway_spark.outputs import to_columns
 
 Declared = Sequence[tuple[str, str]]
 
@@ -37,7 +38,7 @@ class BatchScorer:
         self._outputs = outputs
         schema = model.signature.inputs
         self._columns = schema.columns if schema else ()
-        self._types = [ARROW.get(kind, pa.string()) for _, kind in outputs]
+        self._types = [arrow_type(kind) for _, kind in outputs]
 
     def score(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return `reason` and one column for each output."""

@@ -16,11 +16,13 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 from slipway_spark.errors import JobError, WrongInput
+from slipway_spark.places import local
 
 __all__ = ["Output", "execution_directory"]
 
@@ -121,10 +123,8 @@ class Output:
 
 
 def _files(root: str) -> Files:
-    parts = urlsplit(root)
-    if parts.scheme in {"", "file"}:
-        return _LocalFiles(Path(unquote(parts.path)))
-    return _RemoteFiles(root)
+    folder = local(root)
+    return _RemoteFiles(root) if folder is None else _LocalFiles(folder)
 
 
 class _LocalFiles:
@@ -182,13 +182,17 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 class _RemoteFiles:
-    """HDFS, S3, ABFS or GCS through pyarrow. On a plain object store a rename copies object by object: the manifest
-    goes last there, and says that the output is complete."""
+    """HDFS, S3, ABFS or GCS through pyarrow.
+
+    On a plain object store a rename copies object by object. So an output's manifest goes first there and comes last:
+    where it is, all is.
+    """
 
     def __init__(self, root: str) -> None:
         from pyarrow import fs
 
-        self._fs, self._root = fs.FileSystem.from_uri(re.sub(r"^s3[an]:", "s3:", root))
+        # Arrow reads `%20` in a URI, and `?`; Spark, which writes there, does not.
+        self._fs, self._root = fs.FileSystem.from_uri(quote(re.sub(r"^s3[an]:", "s3:", root), safe="/:@[]"))
         self._selector = fs.FileSelector
 
     def _path(self, name: str) -> str:
@@ -199,10 +203,9 @@ class _RemoteFiles:
         return sorted(info.base_name for info in found)
 
     def remove(self, folder: str) -> None:
-        try:
-            self._fs.delete_dir(self._path(folder))
-        except FileNotFoundError:
-            return
+        for delete, name in ((self._fs.delete_file, f"{folder}/{MANIFEST}"), (self._fs.delete_dir, folder)):
+            with suppress(FileNotFoundError):
+                delete(self._path(name))
 
     def write(self, file: str, content: bytes) -> None:
         with self._fs.open_output_stream(self._path(file)) as stream:
@@ -218,6 +221,11 @@ class _RemoteFiles:
     def _copy(self, source: str, target: str) -> None:
         root = self._path(source)
         files = [i.path for i in self._fs.get_file_info(self._selector(root, recursive=True)) if i.is_file]
-        for path in sorted(files, key=lambda p: p.endswith(f"/{MANIFEST}")):
-            self._fs.copy_file(path, f"{self._path(target)}{path.removeprefix(root)}")
+        try:
+            for path in sorted(files, key=lambda p: p.endswith(f"/{MANIFEST}")):
+                self._fs.copy_file(path, f"{self._path(target)}{path.removeprefix(root)}")
+        except BaseException:
+            with suppress(OSError):  # the store may be away: then the missing manifest says that this is no output
+                self.remove(target)
+            raise
         self._fs.delete_dir(root)

@@ -13,8 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
+from slipway_spark.places import local
 from slipway_spark.progress import Counted, say
 from slipway_spark.splits import RowGroup, WriteTask, file_schema, output_schema, split_function
 
@@ -61,7 +61,7 @@ class Direct:
         if write["partitions"] or set(write["options"]) - {"compression"} or _codec(spark, write) is None:
             return None
         files = _files(read["path"])
-        if not files or _local(write["path"]) is None:
+        if not files or local(write["path"]) is None:
             return None
         found = _row_groups(files)
         return None if found is None else cls(plan, found[0], _tasks(found[1], spark))
@@ -80,7 +80,7 @@ class Direct:
         """
         _, score, write = self.plan.nodes
         model = self.plan.models[score["id"]]
-        folder = _local(staging)
+        folder = local(staging)
         assert folder is not None  # noqa: S101  # `of` has looked
         # Tasks write here; one finished try of each is moved up, and the others go with the folder.
         tries = folder / "_temporary"
@@ -114,17 +114,9 @@ def _codec(spark: SparkSession, write: dict[str, Any]) -> str | None:
     return _CODECS.get(str(named).lower())
 
 
-def _local(path: str) -> Path | None:
-    """The folder of this machine, or of a share that is on every node, that a path names; None if it names another."""
-    parts = urlsplit(path)
-    if parts.scheme not in {"", "file"} or parts.netloc or parts.query or parts.fragment:
-        return None
-    return Path(unquote(parts.path) if parts.scheme else path)
-
-
 def _files(path: str) -> list[Path] | None:
     """The files that Spark would read; None if it would read them in another way than one after the other."""
-    root = _local(path)
+    root = local(path)
     if root is None or _GLOB.search(path):
         return None
     if root.is_file():

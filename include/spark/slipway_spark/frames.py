@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from slipway_spark.plan import ModelUse, Plan
 
-__all__ = ["Frames", "Rejecting"]
+__all__ = ["Frames", "Rejecting", "failed_in", "inputs_of"]
 
 _CORRUPT = "_slipway_corrupt"
 _REASON = "_slipway_reason"
@@ -82,7 +82,7 @@ class Frames:
             JobError: Spark refuses a node; the sentence names it.
         """
         outputs = {}
-        takers = Counter(name for node in self.plan.nodes for name in _inputs(node))
+        takers = Counter(name for node in self.plan.nodes for name in inputs_of(node))
         for node in self.plan.nodes:
             try:
                 if node["type"] == "write":
@@ -178,7 +178,8 @@ class Frames:
         return observed.filter(reason.isNull()).select(*(F.col(f"`{name}`") for name in kept), *more)
 
 
-def _inputs(node: dict[str, Any]) -> list[str]:
+def inputs_of(node: dict[str, Any]) -> list[str]:
+    """The nodes that a node takes."""
     return list(node.get("inputs") or ([node["input"]] if "input" in node else []))
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812  # as everybody writes it
 from slipway_spark.commit import Output
 from slipway_spark.direct import Direct
 from slipway_spark.errors import JobError, WrongInput
-from slipway_spark.frames import Frames, failed_in
+from slipway_spark.frames import Frames, failed_in, inputs_of
 from slipway_spark.progress import say
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def run(spark: SparkSession, plan: Plan) -> dict[str, Any]:
         else:
             rows = {n["id"]: _write(spark, n, tables[n["id"]], outputs[n["id"]].staging, plan.attempt) for n in writes}
             counts = {place.node: place.counts() for place in frames.rejecting}
+        read = _read(plan, frames, counts)
         rejected = _write_rejects(spark, frames, counts, rejects)
-        facts = _facts(plan, rows, counts)
+        facts = _facts(plan, read, rows, counts)
         _check_share(plan, counts, rejected, rejects, facts)
         for node, output in outputs.items():
             output.publish({**facts, "node": node, "rows": rows[node]})
@@ -134,17 +135,40 @@ def _write_rejects(
     return {"rows": total, "reasons": shown}
 
 
-def _facts(plan: Plan, rows: dict[str, int], counts: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    scores = [counts[node["id"]] for node in plan.nodes if node["type"] == "score"]
-    reads = [counts[node["id"]] for node in plan.nodes if node["type"] == "read" and node["id"] in counts]
-    first = reads or scores
+def _read(plan: Plan, frames: Frames, counts: dict[str, tuple[int, int]]) -> int:
+    """How many rows the read nodes gave, each counted once, whatever takes them.
+
+    Where nothing on the way has counted them, Spark does: for parquet and orc that takes the files' ends alone.
+    """
+    total = 0
+    for node in plan.nodes:
+        if node["type"] == "read":
+            takers = [n["id"] for n in plan.nodes if n["type"] == "score" and n["input"] == node["id"]]
+            known = next((counts[name] for name in (node["id"], *takers) if name in counts), None)
+            total += known[0] if known else frames.made[node["id"]].count()
+    return total
+
+
+def _ends(plan: Plan) -> set[str]:
+    """The score nodes that no other one comes after: the last of each chain."""
+    ends = {node["id"] for node in plan.nodes if node["type"] == "score"}
+    above: dict[str, set[str]] = {}
+    for node in plan.nodes:
+        inputs = inputs_of(node)
+        above[node["id"]] = set(inputs).union(*(above[name] for name in inputs))
+        if node["type"] == "score":
+            ends -= above[node["id"]]
+    return ends
+
+
+def _facts(plan: Plan, read: int, rows: dict[str, int], counts: dict[str, tuple[int, int]]) -> dict[str, Any]:
     return {
         "execution": plan.execution,
         "workflow": plan.workflow,
         "models": {node: use.label for node, use in plan.models.items()},
         "counts": {
-            "in": sum(came for came, _ in first) if first else sum(rows.values()),
-            "scored": sum(came - lost for came, lost in scores),
+            "in": read,
+            "scored": sum(came - lost for came, lost in (counts[name] for name in _ends(plan))),
             "rejected": sum(lost for _, lost in counts.values()),
             "written": sum(rows.values()),
         },

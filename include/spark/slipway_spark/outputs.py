@@ -9,17 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-ARROW = {
-    "boolean": pa.bool_(),
-    "integer": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "binary": pa.binary(),
-    "datetime": pa.timestamp("us"),
-}
-"""MLflow's scalar types; anything else travels as JSON text."""
+from slipway_spark.kinds import ARROW
 
 
 class OutputMismatch(Exception):

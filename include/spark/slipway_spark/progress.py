@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ MARK = "SLIPWAY-APPLICATION "
 """Begins the one line that is for the operator and not for people: JSON with `application` and `ui`."""
 
 _PAUSE_SECONDS = 2.0
+_GRACE_SECONDS = 15.0
 
 
 def announce(spark: SparkSession) -> dict[str, str | None]:
@@ -96,6 +98,9 @@ class Progress:
         while not self._over.wait(_PAUSE_SECONDS):
             if self._owner is not None and not Path(f"/proc/{self._owner}").exists():
                 say("The task that waited for this job has gone: the job ends.")
+                # As if it were asked to: a Connect server is told to stop the query, and what is staged is removed.
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(_GRACE_SECONDS)
                 os._exit(1)
             if hasattr(self._spark, "_jsparkSession"):
                 for stage in self._active():

@@ -7,11 +7,13 @@ for each task. Spark's Python needs pyarrow for this, and nothing of the models'
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +25,33 @@ from slipway_spark import wire
 # Spark runs a task on each core: more threads in a model would only fight over them.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PIPE_BYTES = 1024 * 1024
+# A row among 16,384 costs 15 deaths of the process to find.
+_MOST_DEATHS = 64
+_DEATHS_OF_ALL = 8
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
 
 
 class ModelProcessError(Exception):
     """The model's process cannot be started or has died; one sentence."""
+
+
+class ModelDiedError(ModelProcessError):
+    """The model's process died on a batch; one sentence.
+
+    Args:
+        status: what it ended with, below 0 for a signal.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"The model's process ended with status {status} while it scored a batch: it ran out of memory or "
+            "crashed; see the executor's log, or give spark.sql.execution.arrow.maxRecordsPerBatch a smaller value."
+        )
+        self.status = status
+
+
+class ModelBrokenError(Exception):
+    """The model cannot be loaded, and could not be the next time; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +127,8 @@ class ModelProcess:
         """Send a batch as an Arrow IPC stream, and return the answer, one too.
 
         Raises:
-            ModelProcessError: the model does not load, or its process dies on this batch.
+            ModelBrokenError: the model does not load.
+            ModelDiedError: its process dies on this batch.
         """
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
         assert self._process.stdout is not None  # noqa: S101
@@ -111,15 +136,11 @@ class ModelProcess:
             wire.write_request(self._process.stdin, body)  # type: ignore[arg-type]
         answer = wire.read_answer(self._process.stdout)  # type: ignore[arg-type]
         if answer is None:
-            status = self._process.wait()
-            raise ModelProcessError(
-                f"The model's process ended with status {status} while it scored a batch: it ran out of memory or "
-                "crashed; see the executor's log, or give spark.sql.execution.arrow.maxRecordsPerBatch a smaller value."
-            )
+            raise ModelDiedError(self._process.wait())
         status, result = answer
         if status == wire.BROKEN:
             self._process.wait()
-            raise ModelProcessError(bytes(result).decode())
+            raise ModelBrokenError(" ".join(bytes(result).decode().split()))
         return result
 
 
@@ -144,29 +165,86 @@ def scoring_function(place: ModelPlace, names: list[str]) -> Callable[[Iterator[
     def score(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
-        process = model_process(place)
         for columns in batches:
             arrays = [columns] if isinstance(columns, pa.Array) else list(columns)
-            yield score_batch(process, arrays, names).to_struct_array()
+            yield score_batch(place, arrays, names).to_struct_array()
 
     return score
 
 
-def score_batch(process: ModelProcess, columns: Sequence[Any], names: Sequence[str]) -> Any:
+def score_batch(place: ModelPlace, columns: Sequence[Any], names: Sequence[str]) -> Any:
     """Score Arrow arrays, the model's input columns; return a record batch: `wire.REASON`, then one column an output.
 
+    A row that the model's process dies of is rejected like any other that cannot be scored.
+
     Raises:
-        ModelProcessError: the model does not load, or its process dies on this batch.
+        ModelBrokenError: the model does not load.
+        ModelProcessError: its process cannot be started, or dies whatever it is given.
     """
     import pyarrow as pa
 
     batch = pa.RecordBatch.from_arrays([_unzoned(array) for array in columns], list(names))
+    try:
+        return _zoned(_ask(place, batch))
+    except ModelDiedError as death:
+        if not batch.num_rows:
+            raise
+        return _zoned(_survivors(place, batch, death))
+
+
+def _ask(place: ModelPlace, batch: Any) -> Any:
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    answer = process.score(memoryview(sink.getvalue()))
+    answer = model_process(place).score(memoryview(sink.getvalue()))
     with pa.ipc.open_stream(pa.py_buffer(answer)) as reader:
-        return _zoned(reader.read_next_batch())
+        return reader.read_next_batch()
+
+
+def _survivors(place: ModelPlace, batch: Any, death: ModelDiedError) -> Any:
+    """Halve a batch that the model's process died of, until the rows that it dies of stand alone.
+
+    Every death costs loading the model again, so they are counted: all halves of one size before smaller ones, so that
+    a model that survives nothing is known for one after a few.
+    """
+    import pyarrow as pa
+
+    answers: dict[int, Any] = {}
+    fatal = deque([(0, batch, death)])
+    deaths, survived = 1, False
+    while fatal:
+        start, part, death = fatal.popleft()
+        if part.num_rows == 1:
+            answers[start] = _refused(place, death)
+            continue
+        if deaths >= (_MOST_DEATHS if survived else _DEATHS_OF_ALL):
+            raise death
+        half = part.num_rows // 2
+        for row, piece in ((start, part.slice(0, half)), (start + half, part.slice(half))):
+            try:
+                answers[row] = _ask(place, piece)
+                survived = True
+            except ModelDiedError as again:  # it is what this is about
+                deaths += 1
+                fatal.append((row, piece, again))
+    if not survived and batch.num_rows > 1:
+        raise death
+    joined = pa.Table.from_batches([answers[row] for row in sorted(answers)]).combine_chunks()
+    return joined.to_batches()[0]
+
+
+def _refused(place: ModelPlace, death: ModelDiedError) -> Any:
+    """The answer for a row that killed the process."""
+    import pyarrow as pa
+
+    from slipway_spark.kinds import arrow_type
+
+    declared = json.loads(place.outputs)
+    reason = f"The model's process ended with status {death.status} on this row: it crashed, or ran out of memory."
+    columns = [pa.array([reason]), *(pa.nulls(1, arrow_type(kind)) for _, kind in declared)]
+    return pa.RecordBatch.from_arrays(columns, [wire.REASON, *(name for name, _ in declared)])
 
 
 def _unzoned(array: Any) -> Any:

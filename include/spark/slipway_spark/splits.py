@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway_spark.relay import ModelPlace, model_process, score_batch
+from slipway_spark.relay import ModelPlace, score_batch
 from slipway_spark.wire import REASON
 
 if TYPE_CHECKING:
@@ -73,12 +73,11 @@ def output_schema(
     """The schema of what is written: the kept columns, and the model's outputs (name, MLflow type) under new names."""
     import pyarrow as pa
 
-    # The same as `outputs.ARROW`, which only the model's process can import, with Spark's time: it has a zone.
-    arrow = {
-        "boolean": pa.bool_(), "integer": pa.int32(), "long": pa.int64(), "float": pa.float32(),
-        "double": pa.float64(), "binary": pa.binary(), "datetime": pa.timestamp("us", "UTC"),
-    }  # fmt: skip
-    scored = [pa.field(name, arrow.get(kind, pa.string())) for name, (_, kind) in zip(names, outputs, strict=True)]
+    from slipway_spark.kinds import arrow_type
+
+    # Spark's time has a zone.
+    types = [pa.timestamp("us", "UTC") if kind == "datetime" else arrow_type(kind) for _, kind in outputs]
+    scored = [pa.field(name, kind) for name, kind in zip(names, types, strict=True)]
     return pa.schema([*(schema.field(name) for name in kept), *scored])
 
 
@@ -109,12 +108,11 @@ def split_function(
 def _do(task: WriteTask, groups: Sequence[RowGroup], *, always: bool) -> tuple[str | None, int, int]:
     came = lost = 0
     with _Part(task) as part:
-        process = model_process(task.place)
         for group in groups:
             for batch in _batches(group, task.batch_rows):
                 came += batch.num_rows
                 columns = [batch.column(batch.schema.get_field_index(name)) for name in task.names]
-                scored = score_batch(process, columns, task.names)
+                scored = score_batch(task.place, columns, task.names)
                 kept = [batch.column(batch.schema.get_field_index(name)) for name in task.kept]
                 lost += part.add(kept, scored)
         return part.close(always=always), came, lost

@@ -26,12 +26,15 @@ API_VERSION = "2025-12-01"
 PENDING = frozenset({"Creating", "Updating", "Scaling", "Deleting"})
 
 _OPERATION = "Azure-AsyncOperation"
+# A change of traffic can be over at once, another one takes minutes.
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 2.0
 _RETRIES: dict[str, Any] = {
     "retry_total": 4,
     "retry_backoff_factor": 0.5,
     "retry_backoff_max": 10,
     # Its POSTs (listKeys, getLogs) only read.
-    "retry_on_methods": ["HEAD", "GET", "PUT", "DELETE", "OPTIONS", "TRACE", "POST"],
+    "retry_on_methods": ["HEAD", "GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "POST"],
 }
 
 
@@ -69,6 +72,10 @@ class Arm:
         """Create or update a resource; return the URL that tells how the operation stands."""
         return self._send("PUT", path, body).headers.get(_OPERATION)
 
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        """Change some of a resource; its state tells how that stands."""
+        self._send("PATCH", path, body)
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call an action and return its answer."""
         response = self._send("POST", path, body)
@@ -86,17 +93,19 @@ class Arm:
         status = self.get(url) if url else None
         return (status or {}).get("error")
 
-    def settle(self, path: str, patience: float, pause: float = 1.0) -> dict[str, Any] | None:
+    def settle(self, path: str, patience: float) -> dict[str, Any] | None:
         """Return a resource when no operation on it is under way any more, or as it is after `patience` seconds.
 
         :return: None if it is not there (any more).
         """
         deadline = time.monotonic() + patience
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             found = self.get(path)
             if state_of(found) not in PENDING or time.monotonic() > deadline:
                 return found
             time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> HttpResponse:
         from azure.core.exceptions import HttpResponseError

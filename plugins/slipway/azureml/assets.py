@@ -69,14 +69,19 @@ class MlClient:
 
         :param tags: of this run, beside those of the plan.
         """
-        from azure.ai.ml.entities import ManagedOnlineEndpoint
+        from azure.ai.ml.entities import IdentityConfiguration, ManagedIdentityConfiguration, ManagedOnlineEndpoint
 
-        spec = plan["spec"]
+        identity = None  # Azure makes one for the endpoint
+        if asked := plan.get("identity"):
+            identity = IdentityConfiguration(
+                type="user_assigned", user_assigned_identities=[ManagedIdentityConfiguration(resource_id=asked)]
+            )
         endpoint = ManagedOnlineEndpoint(
             name=plan["endpoint"],
-            auth_mode=spec["auth_mode"],
+            auth_mode=plan["spec"]["auth_mode"],
+            identity=identity,
             description=f"Model {plan['model']}, deployed by Slipway",
-            tags={**(spec.get("tags") or {}), names.MODEL: plan["model"], **tags},
+            tags={**(plan.get("tags") or {}), names.MODEL: plan["model"], **tags},
         )
         self._operation = None
         self._do(lambda: self._client.online_endpoints.begin_create_or_update(endpoint))
@@ -102,7 +107,7 @@ class MlClient:
             environment_variables=spec.get("environment") or {},
             # The scoring server queues and batches by itself: with Azure's default of 1 it would never get to.
             request_settings=OnlineRequestSettings(max_concurrent_requests_per_instance=256, request_timeout_ms=60_000),
-            tags={**(spec.get("tags") or {}), **names.tags_of(plan), **tags},
+            tags={**(plan.get("tags") or {}), **names.tags_of(plan), **tags},
         )
         self._operation = None
         self._do(lambda: self._client.online_deployments.begin_create_or_update(deployment))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,13 +25,40 @@ _REMEDIES = (
     (
         "",
         "container image",
-        "see that the image is in the registry, and that the workspace's identity has AcrPull on it",
+        "see that the image is in the registry, and that the endpoint's identity has AcrPull on it, which Azure itself "
+        "grants on the workspace's own registry alone",
     ),
     ("", "user model", "see that the endpoint's identity may read the workspace's storage account"),
     ("", "instance type", "choose one that this region has"),
     ("AuthorizationFailed", "", "give the connection's identity the role 'AzureML Data Scientist' on the workspace"),
     ("ResourceNotReady", "", "see the container's log above: the scoring server must answer its liveness route"),
     ("ImageBuildFailure", "", "see the build's log in the workspace's storage"),
+)
+# What Entra would say again until somebody changes the connection, the application or a rule of the tenant
+# (https://learn.microsoft.com/entra/identity-platform/reference-error-codes).
+_PERMANENT = {
+    "AADSTS7000215": "the client secret is wrong",
+    "AADSTS7000222": "the client secret has expired",
+    "AADSTS7000112": "the application is disabled",
+    "AADSTS700016": "the tenant does not know the client id",
+    "AADSTS700027": "the application does not know the certificate of the assertion",
+    "AADSTS70021": "the application has no federated credential for this workload",
+    "AADSTS700211": "the application has no federated credential for this workload's issuer",
+    "AADSTS700212": "the application has no federated credential for this workload's audience",
+    "AADSTS700213": "the application has no federated credential for this workload's subject",
+    "AADSTS90002": "the tenant does not exist",
+    "AADSTS900023": "the tenant's id is neither a domain nor a GUID",
+    "AADSTS53000": "conditional access asks for a compliant device",
+    "AADSTS53003": "conditional access blocks it",
+    "AADSTS530003": "conditional access asks for a managed device",
+    "AADSTS50105": "the application may not be used by this identity",
+    "AADSTS500011": "the tenant does not know the resource that the token is for",
+    "AADSTS65001": "nobody has consented to what the application asks for",
+}
+_ENTRAS_CODE = re.compile(r"AADSTS\d+")
+# azure-identity has the same exception, and the words "no response", where the machine's metadata endpoint answered.
+_NO_IDENTITY = re.compile(
+    "identity not found|no identity has been assigned|no .{0,40}managed identity (endpoint )?found", re.IGNORECASE
 )
 # Failures of Azure itself, which another try may get past.
 _AZURES_OWN = frozenset({"InternalServerError", "InternalError", "ServiceUnavailable", "OperationCanceled", "Timeout"})
@@ -91,16 +119,12 @@ def _sign_in_failed(error: Exception, conn_id: str) -> SlipwayError:
     text = one_line(error)
     if "AADSTS700024" in text:  # the assertion is not within its valid time range
         return Unavailable(_CLOCK.format(code="AADSTS700024"))
-    if "AADSTS" not in text and not isinstance(error, CredentialUnavailableError):
-        # Entra itself says no with a code of its own; all else is that it does not answer, or not in a sane way.
+    code = next((code for code in _ENTRAS_CODE.findall(text) if code in _PERMANENT), "")
+    absent = isinstance(error, CredentialUnavailableError) and _NO_IDENTITY.search(text)
+    if not code and not absent:
+        # Entra is busy, or does not answer in a sane way; so is, or does, the machine's own metadata endpoint.
         return Unavailable(f"Azure's sign-in does not answer connection '{conn_id}' now ({text}).")
-    known = {
-        "AADSTS7000215": "the client secret is wrong",
-        "AADSTS7000222": "the client secret has expired",
-        "AADSTS700016": "the tenant does not know the client id",
-        "AADSTS90002": "the tenant does not exist",
-    }
-    reason = next((f"{why} ({code})" for code, why in known.items() if code in text), text)
+    reason = f"{_PERMANENT[code]} ({code})" if code else "this machine has no such managed identity"
     return UserError(f"Azure refuses the sign-in of connection '{conn_id}', because {reason}: correct the connection.")
 
 

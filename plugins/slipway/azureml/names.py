@@ -18,6 +18,7 @@ __all__ = [
     "RUN",
     "VERSION",
     "check_endpoint",
+    "check_identity",
     "check_tags",
     "environment_version",
     "model_version",
@@ -39,6 +40,10 @@ ENVIRONMENT = "slipway-scoring"
 _ENDPOINT = re.compile(r"[a-z][a-z0-9-]{1,30}[a-z0-9]")
 # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources#limitations
 _TAG = re.compile(r"[^<>%&\\?/]{1,512}")
+_IDENTITY = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/]+",
+    re.IGNORECASE,
+)
 
 
 def check_endpoint(name: str) -> str:
@@ -52,6 +57,18 @@ def check_endpoint(name: str) -> str:
             "starting with a letter and not ending with '-'; give it as endpoint if it was made from the model's name."
         )
     return name
+
+
+def check_identity(identity: str | None) -> None:
+    """Check that what an endpoint is to run as is the resource id of a user-assigned identity, or nothing.
+
+    :raises UserError: otherwise.
+    """
+    if identity and not _IDENTITY.fullmatch(identity):
+        raise UserError(
+            f"identity '{identity}' is no user-assigned identity's resource id: give it as /subscriptions/…/"
+            "resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…, or leave it out."
+        )
 
 
 def check_tags(tags: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from slipway.azureml import names, traffic
 from slipway.errors import Unavailable, UserError
 
-__all__ = ["changes", "check", "check_free", "made_at", "made_by"]
+__all__ = ["changes", "check", "check_free", "claims", "made_at", "made_by", "tags_to_set"]
 
 Resource = dict[str, Any]
 
@@ -30,6 +30,12 @@ def check(endpoint: Resource | None, plan: dict[str, Any]) -> None:
         raise UserError(
             f"Endpoint '{plan['endpoint']}' has authentication '{has}', which Azure does not let anybody change, and "
             f"not '{asked}': deploy with the one that it has, or run undeploy_azureml first."
+        )
+    wanted, runs_as = plan.get("identity"), (endpoint.get("identity") or {}).get("userAssignedIdentities") or {}
+    if wanted and wanted.lower() not in {identity.lower() for identity in runs_as}:
+        raise UserError(
+            f"Endpoint '{plan['endpoint']}' has another identity than '{wanted}', and Azure does not let anybody "
+            "change it: leave identity out, or run undeploy_azureml first."
         )
 
 
@@ -53,7 +59,7 @@ def check_free(deployments: dict[str, Resource], shares: dict[str, int], plan: d
     live = next((deployments[name] for name, share in shares.items() if share == 100 and name in deployments), None)
     for name, deployment in deployments.items():
         tags = deployment.get("tags") or {}
-        if deployment in (ours, live) or made_by(deployment, run) or _claimed_until(tags) < time.time():
+        if deployment in (ours, live) or made_by(deployment, run) or not claims(deployment):
             continue
         replaced = live is not None and made_at(deployment) < made_at(live)
         later = ours is not None and not shares.get(name) and made_at(ours) < made_at(deployment)
@@ -69,9 +75,16 @@ def made_at(resource: Resource) -> str:
     return str((resource.get("systemData") or {}).get("createdAt") or "")
 
 
-def _claimed_until(tags: dict[str, str]) -> int:
-    until = tags.get(names.CLAIMED_UNTIL) or ""
-    return int(until) if until.isdecimal() else 0
+def claims(deployment: Resource) -> bool:
+    """Whether the run that made a deployment may be at work still."""
+    until = (deployment.get("tags") or {}).get(names.CLAIMED_UNTIL) or ""
+    return until.isdecimal() and int(until) >= time.time()
+
+
+def tags_to_set(resource: Resource, plan: dict[str, Any]) -> dict[str, str] | None:
+    """Return all tags that a resource is to have, those of the plan over those that it has; None if it has them."""
+    has, wanted = resource.get("tags") or {}, plan.get("tags") or {}
+    return {**has, **wanted} if wanted.items() - has.items() else None
 
 
 def changes(
@@ -80,8 +93,10 @@ def changes(
     """Return what a deploy is going to change, in words; one sentence for each change."""
     name, ours = plan["endpoint"], plan["deployment"]
     shares = (endpoint or {"properties": {}})["properties"].get("traffic") or {}
+    tagged = [resource for resource in (endpoint, deployments.get(ours)) if resource and tags_to_set(resource, plan)]
+    tags = [f"Tags of {resource['name']} are set: {', '.join(sorted(plan['tags']))}." for resource in tagged]
     if shares.get(ours) == 100:
-        return [f"Deployment {ours} serves endpoint '{name}' already: nothing changes."]
+        return tags or [f"Deployment {ours} serves endpoint '{name}' already: nothing changes."]
     live = traffic.live_of(shares)
     said = [] if endpoint else [f"Endpoint '{name}' is created with authentication {plan['spec']['auth_mode']}."]
     spec = plan["spec"]
@@ -93,4 +108,4 @@ def changes(
         said.append(f"Deployment {live} is removed.")
     else:
         said.append(f"Deployment {ours} gets all traffic.")
-    return said
+    return said + tags

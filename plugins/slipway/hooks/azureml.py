@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from slipway.azureml import names, traffic
 from slipway.azureml.arm import PENDING, Arm, state_of
 from slipway.azureml.autoscale import Autoscaling, setting_path
 from slipway.azureml.failures import explained, one_line
-from slipway.azureml.ownership import made_at
+from slipway.azureml.ownership import claims, made_at
 from slipway.azureml.workspace import Workspace
 from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.targets import Condition, Served
@@ -153,14 +152,18 @@ class AzureMLEndpointHook(AzureMLHook):
     def replaced(self, endpoint: str, deployment: str) -> list[str]:
         """Return which of Slipway's deployments one that has all traffic has replaced; none if it has not.
 
-        A younger one is another run's that is under way.
+        A younger one is another run's that is under way, for as long as that claims the endpoint.
         """
         deployments, found = self.deployments(endpoint), self.endpoint(endpoint)
         ours = deployments.get(deployment)
         if ours is None or found is None or traffic_of(found) != {deployment: 100}:
             self.log.info("Deployment %s is not the one that serves (any more): it has replaced none.", deployment)
             return []
-        return [name for name, d in deployments.items() if names.of_slipway(d) and made_at(d) < made_at(ours)]
+        return [
+            name
+            for name, d in deployments.items()
+            if name != deployment and names.of_slipway(d) and (made_at(d) < made_at(ours) or not claims(d))
+        ]
 
     def remove_models(self, model: str) -> list[str]:
         """Remove the assets of a model that Slipway made and no deployment of any endpoint uses; return their names."""
@@ -270,7 +273,8 @@ class AzureMLEndpointHook(AzureMLHook):
 
         :param payload: one of MLflow's JSON bodies.
         :param deployment: ask this deployment, with traffic or without.
-        :raises UserError: if the endpoint is not there, refuses its key, or the model fails on the input.
+        :raises UserError: if the endpoint is not there, refuses its key, does not answer as Slipway's images do, or the
+            model fails on the input.
         :raises Unavailable: if it does not answer.
         """
         import httpx
@@ -289,7 +293,7 @@ class AzureMLEndpointHook(AzureMLHook):
                 failure = f"it does not answer ({type(e).__name__})"
             else:
                 if response.is_success:
-                    return response.json()["predictions"]
+                    return _predictions(endpoint, response)
                 if response.status_code not in _PASSING:
                     raise _refusal(endpoint, response)
                 failure = f"HTTP {response.status_code}: {one_line(response.text)}"
@@ -317,6 +321,16 @@ def traffic_of(found: dict[str, Any], kind: str = "traffic") -> dict[str, int]:
     return {name: int(share) for name, share in shares.items() if int(share)}
 
 
+def _predictions(endpoint: str, response: Any) -> Any:
+    try:
+        return response.json()["predictions"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"Endpoint '{endpoint}' answers {one_line(response.text)[:100]!r} where Slipway's scoring images answer "
+            '{"predictions": …}: deploy without image, or with one that build_and_push_image has made.'
+        ) from None
+
+
 def _refusal(endpoint: str, response: Any) -> SlipwayError:
     """Return the error of a request that would fail again.
 
@@ -335,7 +349,7 @@ def _refusal(endpoint: str, response: Any) -> SlipwayError:
 def _message(response: Any) -> str:
     try:
         return str(response.json()["message"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return str(response.text)
 
 

@@ -15,19 +15,25 @@ from urllib.parse import urlsplit
 from slipway.containers import names
 from slipway.containers.spec import STOP_SECONDS, USER, ServerSpec, confined
 from slipway.errors import NotFound, SlipwayError, Unavailable, UserError
-from slipway.hooks.docker_engine import DockerEngineHook
+from slipway.hooks.docker_engine import CONFLICT, DockerEngineHook
 from slipway.hooks.inference import post_invocation
 from slipway.images.door import ensure_door_image
 from slipway.targets import Served
 
-__all__ = ["DockerEndpointHook"]
+__all__ = ["DockerEndpointHook", "Ended"]
 
 _LOG_LINES = 30
 _LOG_CHARACTERS = 1500
 _RESTART_SECONDS = 300.0
 _PAUSE_SECONDS = 0.5
+# Statuses of SIGTERM, heeded or not, of SIGKILL, and of what was gone when the engine came back.
+_FROM_OUTSIDE = {0, 137, 143, 255}
 _DOOR = ["python", "-m", "slipway_model_host.lone"]
 _ASK = ["python", "-S", "-m", "slipway_model_host.lone.ask", names.HOME]
+
+
+class Ended(UserError):
+    """A container was ended from outside, as all are when their engine stops."""
 
 
 class DockerEndpointHook:
@@ -104,37 +110,29 @@ class DockerEndpointHook:
         :raises UserError: if the port is taken, or another than the endpoint has.
         """
         self._ensure_door(spec.endpoint, port)
-        with self.engine.errors(f"Container {spec.name} cannot be started"):
-            client = self.engine.client
-            if self._find(spec.name) is None:
-                client.create_container(
-                    spec.image,
-                    ["serve"],
-                    name=spec.name,
-                    user=USER,
-                    environment=spec.environment,
-                    labels=spec.labels,
-                    stop_signal="SIGTERM",
-                    host_config=client.create_host_config(
-                        # A candidate that fails is looked at, not started again; the live one is.
-                        restart_policy={"Name": "no"},
-                        **spec.limits,
-                        **confined(spec.endpoint),
-                    ),
-                )
-            client.start(spec.name)
+        if self._find(spec.name) is None:
+            self._create(spec)
+        self.start(spec.endpoint, spec.deployment)
+
+    def start(self, endpoint: str, deployment: str) -> None:
+        """Start a deployment's container, if it does not run."""
+        name = names.server_name(endpoint, deployment)
+        with self.engine.errors(f"Container {name} cannot be started"):
+            self.engine.client.start(name)
 
     def deployment_state(self, endpoint: str, deployment: str) -> str:
         """Return `starting` or `ready`.
 
-        :raises UserError: if the container ended, with the last lines of its log.
+        :raises Ended: if the container was ended from outside.
+        :raises UserError: if it ended by itself, with the last lines of its log.
         :raises NotFound: if it is not there.
         """
         name = names.server_name(endpoint, deployment)
         with self.engine.errors(f"Deployment {deployment} of endpoint '{endpoint}' is not there"):
             state = self.engine.client.inspect_container(name)["State"]
         if not state["Running"]:
-            raise UserError(self._obituary(name, state))
+            outside = state["ExitCode"] in _FROM_OUTSIDE and not state.get("OOMKilled")
+            raise (Ended if outside else UserError)(self._obituary(name, state))
         try:
             upstream = self._status(endpoint).get("deployments", {}).get(deployment, {})
         except Unavailable:
@@ -311,6 +309,30 @@ class DockerEndpointHook:
                 all=True, filters={"label": f"{names.ENDPOINT_LABEL}={endpoint}"}
             )
         return found
+
+    def _create(self, spec: ServerSpec) -> None:
+        client = self.engine.client
+        try:
+            with self.engine.errors(f"Container {spec.name} cannot be made"):
+                client.create_container(
+                    spec.image,
+                    ["serve"],
+                    name=spec.name,
+                    user=USER,
+                    environment=spec.environment,
+                    labels=spec.labels,
+                    stop_signal="SIGTERM",
+                    host_config=client.create_host_config(
+                        # A candidate that fails is looked at, not started again; the live one is.
+                        restart_policy={"Name": "no"},
+                        **spec.limits,
+                        **confined(spec.endpoint),
+                    ),
+                )
+        except Unavailable as e:
+            # The same deploy, at the same moment: a deployment's name says all that it is, so that one is adopted.
+            if e.code != CONFLICT or self._find(spec.name) is None:
+                raise
 
     def _find(self, name: str) -> dict[str, Any] | None:
         try:

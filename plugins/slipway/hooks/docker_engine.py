@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from slipway.hooks.registry_v2 import Login
 
-__all__ = ["DockerEngineHook", "engine_address"]
+__all__ = ["CONFLICT", "DockerEngineHook", "engine_address"]
+
+CONFLICT = "409"
 
 _SCHEMES = {"unix", "tcp", "http", "https", "ssh", "npipe"}
 _TIMEOUT_SECONDS = 120
@@ -30,7 +32,7 @@ _TLS = ("ca_cert", "client_cert", "client_key")
 # A status is a number of its own: an address such as 127.0.0.1:40144 is in these messages too.
 _REFUSALS = re.compile(
     "denied|unauthorized|authentication required|forbidden|not found|manifest unknown|invalid reference|name unknown|"
-    r"immutable|no basic auth credentials|no match for platform|(?<![:.\d])40[13]\b",
+    r"immutable|no basic auth credentials|no match for platform|(?<![\w:.])40[13]\b",
     re.IGNORECASE,
 )
 _PASSING = ("no space left", "temporary failure", "connection reset", "connection refused", "timed out",
@@ -113,7 +115,7 @@ class DockerEngineHook(BaseHook):
         :param what: the action, as in "The image cannot be pushed".
         :raises NotFound: if the engine does not have it.
         :raises UserError: if the engine refuses.
-        :raises Unavailable: if it is away or fails.
+        :raises Unavailable: if it is away, fails, or is at something that is in the way; its HTTP status is the `code`.
         """
         import requests
         from docker.errors import APIError, DockerException
@@ -124,8 +126,10 @@ class DockerEngineHook(BaseHook):
         except Missing as e:
             raise NotFound(f"{what}: {_one_line(e.explanation or e)}.") from None
         except APIError as e:
-            kind = Unavailable if e.is_server_error() else UserError
-            raise kind(f"{what}: {_one_line(e.explanation or e)}.") from None
+            # A conflict is with what somebody else does at this moment: a name in use, a removal in progress.
+            status = str(e.status_code or "")
+            kind = Unavailable if e.is_server_error() or status == CONFLICT else UserError
+            raise kind(f"{what}: {_one_line(e.explanation or e)}.", status) from None
         except (DockerException, requests.RequestException, OSError) as e:
             raise self._away(e) from None
         except ssh_errors(self.address) as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +96,14 @@ class SageMakerEndpointHook(BaseHook):
     def create_endpoint(self, request: dict[str, Any]) -> None:
         """Let an endpoint be created; it is not waited for. One that is there already is left alone."""
         try:
-            with translated(f"create endpoint '{request['EndpointName']}'", self.conn_id):
+            with _just_made(), translated(f"create endpoint '{request['EndpointName']}'", self.conn_id):
                 self._hook.create_endpoint(request, wait_for_completion=False)
         except AlreadyThere:
             return
 
     def update_endpoint(self, request: dict[str, Any]) -> None:
         """Let an endpoint change to another configuration; it is not waited for."""
-        with translated(f"update endpoint '{request['EndpointName']}'", self.conn_id):
+        with _just_made(), translated(f"update endpoint '{request['EndpointName']}'", self.conn_id):
             self._hook.update_endpoint(request, wait_for_completion=False)
 
     def delete_endpoint(self, endpoint: str) -> None:
@@ -167,7 +168,8 @@ class SageMakerEndpointHook(BaseHook):
     def create_config(self, request: dict[str, Any]) -> bool:
         """Create an endpoint configuration; return False if it is there already."""
         try:
-            with translated(f"create endpoint configuration '{request['EndpointConfigName']}'", self.conn_id):
+            name = request["EndpointConfigName"]
+            with _just_made(), translated(f"create endpoint configuration '{name}'", self.conn_id):
                 self._hook.create_endpoint_config(request)
         except AlreadyThere:
             return False
@@ -214,6 +216,11 @@ class SageMakerEndpointHook(BaseHook):
         with translated(f"tag '{arn}'", self.conn_id):
             self.get_conn().add_tags(ResourceArn=arn, Tags=tag_list(tags))
 
+    def untag(self, arn: str, key: str) -> None:
+        """Remove a tag of a resource; it is well if it is not there."""
+        with translated(f"remove a tag of '{arn}'", self.conn_id):
+            self.get_conn().delete_tags(ResourceArn=arn, TagKeys=[key])
+
     # Requests and logs
 
     def url(self, endpoint: str) -> str:
@@ -245,7 +252,7 @@ class SageMakerEndpointHook(BaseHook):
                         raise _model_failure(endpoint, e.response) from None
                     raise
             return json.loads(answer["Body"].read())["predictions"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):  # no JSON, no object, or one without predictions
             raise UserError(
                 f"What endpoint '{endpoint}' answers is not what Slipway's scoring server answers: give an image that "
                 "build_and_push_image made, or leave image out of the conf."
@@ -276,6 +283,20 @@ class SageMakerEndpointHook(BaseHook):
             self.log.warning("The log of endpoint '%s' cannot be read: %s", endpoint, e)
             return []
         return [event["message"].rstrip() for event in events["events"]]
+
+
+@contextmanager
+def _just_made() -> Iterator[None]:
+    """A model or configuration that was made a moment ago may not be found yet: that passes.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpoint.html
+
+    :raises Unavailable: in place of `NotFound`.
+    """
+    try:
+        yield
+    except NotFound as e:
+        raise Unavailable(f"{e}: what has just been made may not be seen yet, so it is tried again.", e.code) from None
 
 
 def _model_failure(endpoint: str, response: dict[str, Any]) -> UserError | Unavailable:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
-from slipway.errors import NotFound, Unavailable
+from slipway.errors import NotFound, Unavailable, UserError
 from slipway.hooks.sagemaker import client_options
 from slipway.hooks.sagemaker_errors import translated
 from slipway.sagemaker.archive import archive_digest, write_archive
@@ -41,14 +41,17 @@ class SageMakerDataHook(BaseHook):
     """The folder `slipway/<endpoint>/` in a bucket.
 
     :param conn_id: an AWS connection.
+    :param bucket: where the model data is.
+    :param lock_bucket: where the lock is.
     """
 
-    def __init__(self, conn_id: str, region: str, bucket: str, endpoint: str) -> None:
+    def __init__(self, conn_id: str, region: str, bucket: str, endpoint: str, *, lock_bucket: str) -> None:
         super().__init__()
         self.conn_id = conn_id
         self.region = region
         self.bucket = bucket
         self.endpoint = endpoint
+        self.lock_bucket = lock_bucket
         self.lock_key = f"{_ROOT}/{endpoint}/lock"
 
     @cached_property
@@ -59,6 +62,20 @@ class SageMakerDataHook(BaseHook):
             return S3Hook(aws_conn_id=self.conn_id, region_name=self.region, config=client_options()).get_conn()
 
     # Model data
+
+    def check_bucket(self) -> None:
+        """Check that the bucket for the model data is there, and in the endpoint's region, where SageMaker wants it.
+
+        :raises UserError: otherwise.
+        """
+        with translated(f"look for bucket '{self.bucket}'", self.conn_id):
+            found = self._client.head_bucket(Bucket=self.bucket)
+        region = found.get("BucketRegion") or self.region
+        if region != self.region:
+            raise UserError(
+                f"Bucket '{self.bucket}' is in region {region}, and the endpoint's region is {self.region}: name a "
+                "bucket there in Variable mlops.bucket or the conf's bucket."
+            )
 
     def exists(self, uri: str) -> bool:
         """Whether an object is there."""
@@ -99,7 +116,8 @@ class SageMakerDataHook(BaseHook):
 
     def abort_uploads(self) -> None:
         """Abort what killed uploads of the endpoint's model data left."""
-        with translated(f"abort uploads of endpoint '{self.endpoint}'", self.conn_id):
+        # Where the bucket has been deleted there is none.
+        with suppress(NotFound), translated(f"abort uploads of endpoint '{self.endpoint}'", self.conn_id):
             self._abort_uploads(self.bucket, f"{_ROOT}/{self.endpoint}/")
 
     def _abort_uploads(self, bucket: str, key: str) -> None:
@@ -137,14 +155,21 @@ class SageMakerDataHook(BaseHook):
     def _put_lock(self, owner: str, condition: dict[str, str]) -> bool:
         from botocore.exceptions import ClientError
 
-        with translated(f"write the lock of endpoint '{self.endpoint}' in bucket '{self.bucket}'", self.conn_id):
+        with translated(f"write the lock of endpoint '{self.endpoint}' in bucket '{self.lock_bucket}'", self.conn_id):
             try:
                 self._client.put_object(
-                    Bucket=self.bucket, Key=self.lock_key, Body=json.dumps({"owner": owner}).encode(), **condition
+                    Bucket=self.lock_bucket, Key=self.lock_key, Body=json.dumps({"owner": owner}).encode(), **condition
                 )
             except ClientError as e:
-                if e.response["Error"]["Code"] in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}:
+                code = e.response["Error"]["Code"]
+                if code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"}:
                     return False
+                if code == "NoSuchBucket":
+                    raise NotFound(
+                        f"Bucket '{self.lock_bucket}', which keeps runs of endpoint '{self.endpoint}' apart, is not "
+                        "there: create it, or name another one in Variable mlops.bucket.",
+                        code,
+                    ) from None
                 raise
         return True
 
@@ -154,7 +179,7 @@ class SageMakerDataHook(BaseHook):
 
         with translated(f"read the lock of endpoint '{self.endpoint}'", self.conn_id):
             try:
-                found = self._client.get_object(Bucket=self.bucket, Key=self.lock_key)
+                found = self._client.get_object(Bucket=self.lock_bucket, Key=self.lock_key)
             except ClientError as e:
                 if e.response["Error"]["Code"] == "NoSuchKey":
                     return None
@@ -169,7 +194,7 @@ class SageMakerDataHook(BaseHook):
         held = self.holder()
         if held and held.owner == owner:
             with translated(f"remove the lock of endpoint '{self.endpoint}'", self.conn_id):
-                self._client.delete_object(Bucket=self.bucket, Key=self.lock_key)
+                self._client.delete_object(Bucket=self.lock_bucket, Key=self.lock_key)
 
 
 def _stream(model: Path, send: Callable[[_Archive], object]) -> None:

@@ -16,12 +16,13 @@ __all__ = ["AlreadyThere", "translated"]
 
 _THROTTLED = {
     "Throttling", "ThrottlingException", "ThrottledException", "RequestLimitExceeded", "TooManyRequestsException",
-    "SlowDown", "LimitExceededException", "ConcurrentUpdateException",
+    "SlowDown", "ConcurrentUpdateException",
 }  # fmt: skip
 _UNKNOWN_KEY = {
     "UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidSignatureException",
     "SignatureDoesNotMatch", "MissingAuthenticationTokenException", "ExpiredToken", "ExpiredTokenException",
 }  # fmt: skip
+_WRONG_TIME = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
 # Codes, what they are, and the sentence.
 _REFUSALS: tuple[tuple[set[str], type[UserError], str], ...] = (
     (
@@ -39,6 +40,17 @@ _REFUSALS: tuple[tuple[set[str], type[UserError], str], ...] = (
         UserError,
         "The account's quota does not allow to {doing} ({message}): take another instance_type or fewer instances, or "
         "ask AWS Service Quotas for more.",
+    ),
+    (
+        {"LimitExceededException"},
+        UserError,
+        "The account's quota does not allow to {doing} ({message}): remove what is not needed, or ask AWS Service "
+        "Quotas for more.",
+    ),
+    (
+        _WRONG_TIME,
+        UserError,
+        "AWS does not {doing} because of the time that this machine has ({message}): set its clock.",
     ),
     (
         {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"},
@@ -107,6 +119,8 @@ def _meaning(doing: str, conn_id: str, response: dict[str, Any]) -> SlipwayError
         return Unavailable(f"AWS throttles the calls to {doing} ({message}): it is tried again.", code)
     if status >= 500:
         return Unavailable(f"AWS failed to {doing} ({code}: {message}).", code)
+    if message.startswith(("Signature expired", "Signature not yet current")):
+        code = "RequestTimeTooSkewed"  # what S3 calls it; the other services say it of the signature
     for codes, kind, sentence in _REFUSALS:
         if code in codes:
             return kind(sentence.format(doing=doing, conn_id=conn_id, message=message), code)

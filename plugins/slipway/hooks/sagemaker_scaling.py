@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
+from slipway.errors import UserError
 from slipway.hooks.sagemaker import client_options
 from slipway.hooks.sagemaker_errors import translated
 from slipway.sagemaker.names import VARIANT
@@ -61,6 +62,21 @@ class SageMakerScalingHook(BaseHook):
             )
         value = policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] if policy else None
         return {"min": target["MinCapacity"], "max": target["MaxCapacity"], "target": value}
+
+    def check_ours(self, endpoint: str) -> None:
+        """Check that no policy but Slipway's would be lost if the scaling were taken away and set up again.
+
+        :raises UserError: otherwise.
+        """
+        with translated(f"read the autoscaling of endpoint '{endpoint}'", self.conn_id):
+            found = self._client.describe_scaling_policies(
+                ServiceNamespace="sagemaker", ResourceId=_resource(endpoint)
+            )["ScalingPolicies"]
+        if others := sorted(policy["PolicyName"] for policy in found if policy["PolicyName"] != _POLICY):
+            raise UserError(
+                f"Endpoint '{endpoint}' is scaled by {', '.join(others)}, which Slipway did not make, and AWS changes "
+                "no instance type of an endpoint that is scaled: remove that policy first, or keep the instance_type."
+            )
 
     def set(self, endpoint: str, wanted: dict[str, Any]) -> None:
         """Let an endpoint scale between `min` and `max` for `target` invocations; again is the same as once."""

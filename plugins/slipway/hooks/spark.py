@@ -135,7 +135,7 @@ class SparkJobHook(BaseHook):
                 if self.is_remote_session:
                     self._run_client(arguments, announce)
                 else:
-                    self._submit(plan["execution"], arguments, conf, jars, named, code, announce)
+                    self._submit(self._submitter(plan["execution"], arguments, conf, jars, named, code), announce)
             except AirflowException as e:
                 if not result.is_file():
                     line = " ".join(str(e).split())[-300:]
@@ -180,7 +180,13 @@ class SparkJobHook(BaseHook):
         process.wait()
         self._running = None
 
-    def _submit(  # noqa: PLR0917
+    def _submit(self, hook: _Submit, announce: Announce) -> None:
+        hook.lines = lambda lines: self._lines(lines, announce)
+        self._running = hook
+        hook.submit(str(settings.spark_home() / "slipway_spark" / "__main__.py"), env=self._environment())
+        self._running = None
+
+    def _submitter(  # noqa: PLR0917
         self,
         execution: str,
         arguments: list[str],
@@ -188,8 +194,8 @@ class SparkJobHook(BaseHook):
         jars: list[str],
         archives: list[str],
         code: Path | None,
-        announce: Announce,
-    ) -> None:
+    ) -> _Submit:
+        """The provider's hook, told all that spark-submit is to be."""
         local = _LOCAL_CONF if self.master.startswith("local") else {}
         hook = _Submit(
             conf={**_CONF, **local, **conf},
@@ -202,10 +208,7 @@ class SparkJobHook(BaseHook):
             deploy_mode="client",
         )
         hook.master = self.master
-        hook.lines = lambda lines: self._lines(lines, announce)
-        self._running = hook
-        hook.submit(str(settings.spark_home() / "slipway_spark" / "__main__.py"), env=self._environment())
-        self._running = None
+        return hook
 
     def _environment(self) -> dict[str, str]:
         passed = {k: v for k, v in os.environ.items() if k in _PASSED or k.startswith(_PASSED_PREFIXES)}

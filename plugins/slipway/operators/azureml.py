@@ -52,7 +52,8 @@ class AzureMLCheckOperator(PlanOperator):
         """
         plan = self.plan
         names.check_endpoint(plan["endpoint"])
-        names.check_tags(plan["spec"].get("tags"))
+        names.check_tags(plan.get("tags"))
+        names.check_identity(plan.get("identity"))
         Autoscaling.read(plan["spec"].get("autoscaling"))
         shift = traffic.Plan.read(self.traffic)
         hook = AzureMLEndpointHook(plan["conn_id"])

@@ -17,11 +17,11 @@ from slipway.hooks.azureml import AzureMLEndpointHook
 from slipway.operators.base import PlanOperator, one_sentence
 from slipway.triggers.azureml import AzureMLStateTrigger
 
-__all__ = ["AzureMLOperator"]
+__all__ = ["FAILED", "AzureMLOperator"]
 
 # Changes that are over sooner than this are not worth a trip to the triggerer and back.
 _SHORT_WAIT_SECONDS = 5.0
-_FAILED = frozenset({"Failed", "Canceled"})
+FAILED = frozenset({"Failed", "Canceled"})
 
 
 class AzureMLOperator(PlanOperator):
@@ -50,7 +50,7 @@ class AzureMLOperator(PlanOperator):
                     "is the limit: see the endpoint in AzureML's studio, or raise [slipway] ready_timeout_seconds."
                 )
                 self.give_up(hook, UserError(sentence))
-            if event["state"] in _FAILED and event["operation"]:
+            if event["state"] in FAILED and event["operation"]:
                 self.failed(hook, event["error"])
             return self.advance(context, hook, deadline)
 
@@ -83,7 +83,7 @@ class AzureMLOperator(PlanOperator):
         if settled in PENDING:
             self.log.info("%s is %s: waiting.", path, settled)
             self.defer_to(AzureMLStateTrigger(hook.conn_id, path, operation, deadline), deadline)
-        if settled in _FAILED and operation:
+        if settled in FAILED and operation:
             self.failed(hook, hook.arm.operation_error(operation))
 
     def defer_to(self, trigger: Any, deadline: float) -> NoReturn:

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 from airflow.sdk.definitions.context import Context
 
 from slipway.azureml import names, ownership, traffic
+from slipway.azureml.arm import state_of
 from slipway.errors import UserError
 from slipway.hooks.azureml import AzureMLEndpointHook, endpoint_path, traffic_of
-from slipway.operators.azureml_base import AzureMLOperator
+from slipway.operators.azureml_base import FAILED, AzureMLOperator
 from slipway.operators.base import run_of
 from slipway.operators.ending import published_and_left
 from slipway.operators.endpoints import RestoreOperator, check_owner, check_undeployable
@@ -55,6 +56,7 @@ class AzureMLShiftOperator(AzureMLOperator):
             verify_golden(hook, endpoint, manifest, deployment=ours)
             if share == 100:
                 verify_golden(hook, endpoint, manifest)
+                self._tag(hook, deadline)
                 return {"live": ours}
             if (share or mirrored) and shift.wait and not self._rested:
                 self._pause(shift.wait, deadline)
@@ -67,6 +69,18 @@ class AzureMLShiftOperator(AzureMLOperator):
                 self.log.info("Deployment %s gets %s %% of the traffic.", ours, shares[ours])
                 operation = hook.set_traffic(endpoint, shares)
             self.wait(hook, endpoint_path(endpoint), deadline, operation)
+
+    def _tag(self, hook: AzureMLEndpointHook, deadline: float) -> None:
+        """Have the plan's tags on what was there before: of an endpoint, and of a deployment that was adopted."""
+        endpoint = self.plan["endpoint"]
+        for path in (endpoint_path(endpoint), endpoint_path(endpoint, self.plan["deployment"])):
+            self.wait(hook, path, deadline)
+            found = hook.arm.get(path) or {}
+            if tags := ownership.tags_to_set(found, self.plan):
+                if state_of(found) in FAILED:  # perhaps of the same change, which would fail again
+                    self.failed(hook, None)
+                hook.arm.patch(path, {"tags": tags})
+                self.wait(hook, path, deadline)
 
     def _pause(self, seconds: float, deadline: float) -> NoReturn:
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger

@@ -13,6 +13,7 @@ from slipway import settings
 from slipway.containers.spec import ServerSpec, parse_cpus, parse_env, parse_memory
 from slipway.errors import SlipwayError, UserError
 from slipway.hooks.docker import DockerEndpointHook
+from slipway.hooks.docker_candidate import Candidate
 from slipway.hooks.mlflow import MlflowHook
 from slipway.images.registries import open_registry
 from slipway.operators.base import PlanOperator, one_sentence
@@ -68,8 +69,9 @@ class DockerDeployOperator(PlanOperator):
         if hook.engine.find_image(spec.image) is None:
             hook.engine.pull(spec.image, open_registry(self.registry).login if self.registry else None)
         hook.put_deployment(spec, options.get("port"))
+        candidate = Candidate(plan["conn_id"], spec.endpoint, spec.deployment)
         deadline = time.monotonic() + _SHORT_WAIT_SECONDS
-        while self._state(hook) != "ready":
+        while self._state(hook, candidate) != "ready":
             if time.monotonic() > deadline:
                 self.log.info("Deployment %s is starting: waiting.", spec.deployment)
                 patience = settings.ready_timeout_seconds()
@@ -98,9 +100,9 @@ class DockerDeployOperator(PlanOperator):
                 raise UserError(event["error"])
             return self._ready(hook)
 
-    def _state(self, hook: DockerEndpointHook) -> str:
+    def _state(self, hook: DockerEndpointHook, candidate: Candidate) -> str:
         try:
-            return hook.deployment_state(self.plan["endpoint"], self.plan["deployment"])
+            return candidate.state()
         except UserError:
             discard(hook, self.plan)
             raise

@@ -20,7 +20,7 @@ class ResolveVersionOperator(SlipwayOperator):
 
     Returns the plan that later tasks take: `model`, `version`, `endpoint`, `target`, `conn_id`, `deployment`, and
     `spec`, all that the deployment is: `model`, `version`, `model_uri`, `artifact_uri`, `lock_digest` and the
-    target's own options. The deployment is named after the spec's digest.
+    target's own options. The deployment is named after the spec's digest. What is in `further` comes on top.
 
     :param model: registered model.
     :param version: its version; or
@@ -29,9 +29,10 @@ class ResolveVersionOperator(SlipwayOperator):
     :param target: where the endpoint lives.
     :param conn_id: the target's connection.
     :param options: the target's own settings; they are part of the deployment's identity.
+    :param further: settings that may change without a new deployment, by their name in the plan.
     """
 
-    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "conn_id", "options")
+    template_fields: Sequence[str] = ("model", "version", "alias", "endpoint", "conn_id", "options", "further")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class ResolveVersionOperator(SlipwayOperator):
         alias: Any = None,
         endpoint: Any = None,
         options: dict[str, Any] | None = None,
+        further: dict[str, Any] | None = None,
         mlflow_conn_id: str = "mlflow_default",
         **kwargs: Any,
     ) -> None:
@@ -54,6 +56,7 @@ class ResolveVersionOperator(SlipwayOperator):
         self.target = target
         self.conn_id = conn_id
         self.options = options or {}
+        self.further = further or {}
         self.mlflow_conn_id = mlflow_conn_id
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
@@ -74,6 +77,7 @@ class ResolveVersionOperator(SlipwayOperator):
             **self.options,
         }
         plan = {
+            **self.further,
             "model": version.name,
             "version": version.version,
             "endpoint": endpoint,

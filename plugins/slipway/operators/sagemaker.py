@@ -14,15 +14,16 @@ from slipway import naming
 from slipway.errors import UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import SageMakerEndpointHook
-from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_place import find_place
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.model_download import download_model
 from slipway.operators import sagemaker_planning as planning
 from slipway.operators.base import PlanOperator
 from slipway.operators.resolve import ResolveDeploymentOperator, ResolveVersionOperator
+from slipway.operators.sagemaker_lock import data_hook
 from slipway.operators.verify import manifest_of, verify_golden
 from slipway.registry import Registry
+from slipway.sagemaker import names
 from slipway.sagemaker.options import Options
 from slipway.sagemaker.requests import config_request, model_request
 
@@ -62,9 +63,13 @@ class SageMakerResolveOperator(ResolveVersionOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return the plan's first part.
 
-        :raises UserError: if an option is wrong, or region, account or role is not set.
+        :raises UserError: if an option is wrong, region, account or role is not set, or the conf names another place
+            than the one that the endpoint is deployed in.
         """
-        place = find_place(self.conn_id, self.place)
+        naming.check_model(self.model)
+        endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
+        record = Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(self.model, self.target, endpoint)
+        place = find_place(self.conn_id, self.place, record.details if record else None)
         options = Options.parse(self.options)
         more = {
             "place": place.as_dict(),
@@ -75,8 +80,11 @@ class SageMakerResolveOperator(ResolveVersionOperator):
         if self.rollback:
             if self.version or self.alias:
                 raise UserError("A rollback goes to what served before: give neither version nor alias with rollback.")
-            naming.check_model(self.model)
-            endpoint = naming.check_endpoint(self.endpoint) if self.endpoint else naming.default_endpoint(self.model)
+            if unwanted := options.beyond_rollback():
+                raise UserError(
+                    f"A rollback serves what served before as it was: leave {' and '.join(unwanted)} out of the conf, "
+                    "or deploy the version that you want with it."
+                )
             head = {"model": self.model, "endpoint": endpoint, "target": self.target, "conn_id": self.conn_id}
             return {**head, **more}
         self.options = {"role": place.role}
@@ -98,10 +106,12 @@ class SageMakerResolveDeploymentOperator(ResolveDeploymentOperator):
     def run(self, context: Context) -> dict[str, Any]:
         """Return what is to be undeployed.
 
-        :raises UserError: if a name is not allowed, or region or account is not set.
+        :raises UserError: if a name is not allowed, region or account is not set, or the conf names another place than
+            the one that it is deployed in.
         """
-        place = find_place(self.conn_id, self.place, with_role=False)
-        return {**super().run(context), "place": place.as_dict(), "dry_run": False}
+        plan = super().run(context)
+        place = find_place(self.conn_id, self.place, (plan["record"] or {}).get("details"), with_role=False)
+        return {**plan, "place": place.as_dict(), "dry_run": False}
 
 
 class SageMakerPlanOperator(PlanOperator):
@@ -111,24 +121,37 @@ class SageMakerPlanOperator(PlanOperator):
     run ends here.
 
     :param plan: what `SageMakerResolveOperator` returned.
+    :param lock: what `SageMakerLockOperator` returned: after a run that did not end as it should, more is looked at.
     """
+
+    template_fields: Sequence[str] = ("plan", "lock")
+
+    def __init__(self, *, lock: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lock = lock
 
     def run(self, context: Context) -> dict[str, Any]:
         """Return the plan.
 
-        :raises UserError: if the endpoint is another model's, or cannot become what is asked for.
+        :raises UserError: if the endpoint is another model's, or cannot become what is asked for; or if the bucket is
+            not there, or in another region.
         :raises DownstreamTasksSkipped: for a dry run; the plan is in the XCom `plan`.
         """
         plan = self.plan
         hook = SageMakerEndpointHook(plan["conn_id"], plan["place"]["region"])
+        if not plan["place"]["recorded"]:
+            data_hook(plan).check_bucket()
         found = hook.describe(plan["endpoint"])
         if plan["rollback"]:
-            plan = planning.rollback_plan(hook, plan, found)
+            plan = planning.rollback_plan(hook, plan, found, clean=self.lock["clean"])
         else:
-            plan = planning.deploy_plan(hook, plan, found, manifest_of(plan, self.mlflow_conn_id))
-        if plan["options"]["autoscaling"] and found:
-            scaling = SageMakerScalingHook(plan["conn_id"], plan["place"]["region"])
-            plan["scaling_before"] = scaling.find(plan["endpoint"])
+            manifest = manifest_of(plan, self.mlflow_conn_id)
+            plan = planning.deploy_plan(hook, plan, found, manifest, clean=self.lock["clean"])
+        mentioned = plan["options"]["autoscaling"] or plan["options"]["no_autoscaling"]
+        if found and (mentioned or plan["retyped"] or plan["held"]):
+            plan["scaling_before"] = self._scaling(plan)
+        if plan["dry_run"] and plan["serving"] and plan["action"] != "none":
+            plan["superfluous"] = planning.superfluous(hook, plan["endpoint"], plan["name"], plan["serving"])
         plan["changes"] = planning.changes(plan)
         for line in plan["changes"]:
             self.log.info("%s", line)
@@ -139,6 +162,15 @@ class SageMakerPlanOperator(PlanOperator):
         # Airflow tells an XCom that is None from none at all only for return values.
         context["ti"].xcom_push("image", plan["image"] or "")
         return plan
+
+    @staticmethod
+    def _scaling(plan: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the endpoint's autoscaling, or the one that a broken run took away and did not give back."""
+        scaling = SageMakerScalingHook(plan["conn_id"], plan["place"]["region"])
+        found = scaling.find(plan["endpoint"])
+        if found and plan["retyped"]:
+            scaling.check_ours(plan["endpoint"])
+        return found or (planning.held_scaling(plan["held"]) if plan["held"] else None)
 
 
 class SageMakerModelDataOperator(PlanOperator):
@@ -159,7 +191,7 @@ class SageMakerModelDataOperator(PlanOperator):
         place = plan["place"]
         model = SageMakerEndpointHook(plan["conn_id"], place["region"]).find_model(plan["name"])
         known = model["PrimaryContainer"]["ModelDataUrl"] if model else None
-        data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
+        data = data_hook(plan)
         if known and data.exists(known):
             return {"data": known, "uploaded": False, "model": True}
         version = Registry(MlflowHook(self.mlflow_conn_id)).resolve(plan["model"], plan["version"])
@@ -240,24 +272,36 @@ class SageMakerVerifyOperator(PlanOperator):
 
 
 class SageMakerScalingOperator(PlanOperator):
-    """Set the endpoint's autoscaling, if the deploy mentions it; else it stays as it is.
+    """Set the endpoint's autoscaling, if the deploy mentions it; else it stays as it is, or becomes it again.
 
     :param plan: what `SageMakerPlanOperator` returned.
     """
 
     def run(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        """Return `autoscaling`: what was asked for, and whether it was `changed`."""
+        """Return `autoscaling`: what is to be, and whether it was `changed`."""
         plan = self.plan
-        wanted, before = plan["options"]["autoscaling"], plan.get("scaling_before")
-        changed = bool(wanted) and wanted != before
-        if changed:
-            SageMakerScalingHook(plan["conn_id"], plan["place"]["region"]).set(plan["endpoint"], wanted)
+        scaling = SageMakerScalingHook(plan["conn_id"], plan["place"]["region"])
+        before, wanted = plan.get("scaling_before"), plan["options"]["autoscaling"]
+        away = before and (plan["retyped"] or plan["held"])
+        if away and not plan["options"]["no_autoscaling"]:
+            wanted = wanted or before
+        changed = bool((wanted and (away or wanted != before)) or (before and plan["options"]["no_autoscaling"]))
+        if changed and wanted:
+            scaling.set(plan["endpoint"], wanted)
             self.log.info("The endpoint scales between %(min)s and %(max)s instances.", wanted)
+        elif changed:
+            scaling.remove(plan["endpoint"])
+            self.log.info("The endpoint does not scale any more.")
+        if away:
+            hook = SageMakerEndpointHook(plan["conn_id"], plan["place"]["region"])
+            hook.untag(plan["arn"], names.AUTOSCALING_TAG)
         return {"autoscaling": wanted, "changed": changed}
 
 
 class SageMakerPruneOperator(PlanOperator):
-    """Remove superseded configurations and models, but for the last two.
+    """Let the endpoint's tags say what serves, and remove superseded configurations and models, but for the last two.
+
+    It comes last: from here on the deploy stands, and nothing of this is ever to be undone.
 
     :param plan: what `SageMakerPlanOperator` returned.
     :param lock: what `SageMakerLockOperator` returned: after a run that did not end as it should, there may be
@@ -273,9 +317,11 @@ class SageMakerPruneOperator(PlanOperator):
     def run(self, context: Context) -> list[str]:  # noqa: ARG002
         """Return the names that were removed."""
         plan = self.plan
+        hook = SageMakerEndpointHook(plan["conn_id"], plan["place"]["region"])
+        if plan["retag"]:
+            hook.tag(plan["arn"], {**plan["tags"], **names.owner_tags(plan)})
         if plan["action"] == "none" and self.lock["clean"]:
             return []
-        hook = SageMakerEndpointHook(plan["conn_id"], plan["place"]["region"])
         removed = planning.superfluous(hook, plan["endpoint"], plan["name"])
         for name in removed:
             hook.delete_resource(name)

@@ -13,18 +13,18 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from slipway import settings
 from slipway.domain import DeploymentRecord
-from slipway.errors import Unavailable, UserError
+from slipway.errors import SlipwayError, Unavailable, UserError
 from slipway.hooks.mlflow import MlflowHook
 from slipway.hooks.sagemaker import CHANGING, SageMakerEndpointHook
-from slipway.hooks.sagemaker_data import SageMakerDataHook
 from slipway.hooks.sagemaker_scaling import SageMakerScalingHook
 from slipway.operators.base import PlanOperator, one_sentence, run_of
 from slipway.operators.ending import AfterAllOperator
 from slipway.operators.endpoints import check_undeployable
 from slipway.operators.sagemaker_lock import data_hook
-from slipway.operators.sagemaker_planning import check_endpoint
+from slipway.operators.sagemaker_planning import check_endpoint, held_text, never_served
 from slipway.registry import Registry
 from slipway.sagemaker import names
+from slipway.sagemaker.options import Options
 from slipway.sagemaker.requests import back_request, endpoint_request, update_request
 from slipway.triggers.sagemaker import SageMakerEndpointTrigger
 
@@ -36,6 +36,9 @@ _SPARE_SECONDS = 300
 
 class _EndpointStep(PlanOperator):
     """A step that orders something of an endpoint, waits until it has settled, and looks again."""
+
+    # What it means that the endpoint has not settled in time: a step that undoes goes on waiting, in another try.
+    late: type[SlipwayError] = Unavailable
 
     def run(self, context: Context) -> Any:  # noqa: ARG002
         """Begin; see `step`."""
@@ -50,7 +53,7 @@ class _EndpointStep(PlanOperator):
 
     def wait(self, *, ordered: bool) -> TaskDeferred:
         """Return what is to be raised to wait in the triggerer until the endpoint has settled; `step` follows."""
-        place, patience = self.plan["place"], settings.ready_timeout_seconds()
+        place, patience = self.plan["place"], self.patience
         return TaskDeferred(
             trigger=SageMakerEndpointTrigger(
                 place["conn_id"], place["region"], time.time() + patience, self.plan["endpoint"]
@@ -63,15 +66,33 @@ class _EndpointStep(PlanOperator):
     def execute_complete(self, context: Context, event: dict[str, Any], ordered: bool) -> Any:
         """Go on after the wait.
 
-        :raises UserError: if it took too long, or what was ordered failed.
+        :raises SlipwayError: if it took too long, or what was ordered failed.
         """
         with one_sentence(context):
             if event.get("late"):
-                raise UserError(
-                    f"Endpoint '{self.plan['endpoint']}' still changes after {settings.ready_timeout_seconds()} s: see "
-                    "its page in SageMaker's console, or raise [slipway] ready_timeout_seconds."
+                raise self.late(
+                    f"Endpoint '{self.plan['endpoint']}' still changes after {self.patience} s: see its "
+                    "page in SageMaker's console, or raise [slipway] ready_timeout_seconds."
                 )
             return self.step(ordered=ordered)
+
+    @property
+    def patience(self) -> int:
+        """Seconds that the endpoint has to settle: what its instances need, and the waits of the plan's roll-out."""
+        options = self.plan.get("options")
+        waits = Options.model_validate(options).strategy.waits if options else 0
+        return settings.ready_timeout_seconds() + waits
+
+    def hold_scaling(self, found: dict[str, Any]) -> None:
+        """Take the endpoint's autoscaling away if its instance type changes: AWS refuses the change otherwise.
+
+        What it was is in the plan, for this run, and in a tag of the endpoint, for the next one if this one is killed.
+        """
+        if not self.plan["retyped"]:
+            return
+        if before := self.plan.get("scaling_before"):
+            self.hook.tag(found["EndpointArn"], {names.AUTOSCALING_TAG: held_text(before)})
+        self.scaling.remove(self.plan["endpoint"])
 
     @property
     def hook(self) -> SageMakerEndpointHook:
@@ -95,11 +116,18 @@ class SageMakerEndpointOperator(_EndpointStep):
     """
 
     template_fields: Sequence[str] = ("plan", "image", "config")
+    late = UserError
 
     def __init__(self, *, image: Any, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.image = image
         self.config = config
+
+    def run(self, context: Context) -> Any:
+        """Begin; see `step`. Where nothing changes the plan has just looked, unless this is a later try."""
+        if self.plan["action"] == "none" and context["ti"].try_number == 1:
+            return self._deployed(self.hook, self.plan["instance_count"])
+        return super().run(context)
 
     def step(self, *, ordered: bool) -> dict[str, Any]:
         """Order it once, and compare the configuration that serves when the endpoint has settled.
@@ -110,9 +138,12 @@ class SageMakerEndpointOperator(_EndpointStep):
         :raises UserError: if the endpoint does not come to serve the new configuration.
         """
         plan, hook = self.plan, self.hook
-        if plan["action"] == "none":
-            return self._deployed(hook)
         found = hook.describe(plan["endpoint"])
+        if plan["action"] == "none" and (found or {}).get("EndpointConfigName") != plan["name"]:
+            raise UserError(
+                f"Endpoint '{plan['endpoint']}' does not serve '{plan['name']}' any more, as it did when this run "
+                "began: run deploy_sagemaker anew."
+            )
         if found is None:
             if ordered:
                 raise Unavailable(f"Endpoint '{plan['endpoint']}' was deleted while it was created.")
@@ -121,15 +152,17 @@ class SageMakerEndpointOperator(_EndpointStep):
         if found["EndpointStatus"] in CHANGING:
             raise self.wait(ordered=ordered)
         if found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == plan["name"]:
-            return self._deployed(hook)
+            (variant,) = found.get("ProductionVariants") or [{}]
+            return self._deployed(hook, variant.get("DesiredInstanceCount"))
         if ordered:
             raise self._failure(hook, found)
-        if found["EndpointStatus"] == "Failed" and "ProductionVariants" not in found:
+        if never_served(found):
             self.log.info("Endpoint '%s' failed when it was created: it is made anew.", plan["endpoint"])
             hook.delete_endpoint(plan["endpoint"])
             raise self.wait(ordered=False)
         self._supersede(hook, found)
-        hook.update_endpoint(update_request(plan))
+        self.hold_scaling(found)
+        hook.update_endpoint(update_request(plan, patience=settings.ready_timeout_seconds()))
         raise self.wait(ordered=True)
 
     def _supersede(self, hook: SageMakerEndpointHook, found: dict[str, Any]) -> None:
@@ -155,9 +188,14 @@ class SageMakerEndpointOperator(_EndpointStep):
             f"({reason}{last}); correct the model or conf."
         )
 
-    def _deployed(self, hook: SageMakerEndpointHook) -> dict[str, Any]:
+    def _deployed(self, hook: SageMakerEndpointHook, count: int | None) -> dict[str, Any]:
+        """Return what is to be published.
+
+        :param count: how many instances there are, which may be more or fewer than the configuration begins with.
+        """
         plan, region = self.plan, self.plan["place"]["region"]
-        details = {"region": region, **_runs_on(self.config["variant"])}
+        place = {name: plan["place"][name] for name in ("region", "account", "bucket")}
+        details = {**place, **_runs_on(self.config["variant"], count)}
         self.log.info("Endpoint '%s' runs on %s", plan["endpoint"], ", ".join(f"{k} {v}" for k, v in details.items()))
         return {
             "url": hook.url(plan["endpoint"]),
@@ -170,7 +208,7 @@ class SageMakerEndpointOperator(_EndpointStep):
         }
 
 
-def _runs_on(variant: dict[str, Any]) -> dict[str, Any]:
+def _runs_on(variant: dict[str, Any], count: int | None) -> dict[str, Any]:
     """Return what an endpoint runs on, and costs by, for records and pages."""
     serverless = variant.get("ServerlessConfig")
     if serverless:
@@ -182,7 +220,7 @@ def _runs_on(variant: dict[str, Any]) -> dict[str, Any]:
     return {
         "mode": "realtime",
         "instance_type": variant["InstanceType"],
-        "instance_count": variant["InitialInstanceCount"],
+        "instance_count": variant["InitialInstanceCount"] if count is None else count,
     }
 
 
@@ -216,10 +254,13 @@ class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
         return str(super().run(context))
 
     def _record(self) -> DeploymentRecord | None:
+        """Return the endpoint's record; one of its namesake in another region or account says nothing of it."""
         plan = self.plan
-        return Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(
+        found = Registry(MlflowHook(self.mlflow_conn_id)).find_deployment(
             plan["model"], plan["target"], plan["endpoint"]
         )
+        own = {name: plan["place"][name] for name in ("region", "account")}
+        return found if found and own == {name: found.details.get(name, here) for name, here in own.items()} else None
 
     def step(self, *, ordered: bool) -> str:
         """Return what was done, in words.
@@ -234,12 +275,13 @@ class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
         if found and found["EndpointConfigName"] == ours:
             record = self._record()
             recorded = names.resource_name(endpoint, record.deployment) if record else None
-            before = next(
-                (n for n in (recorded, plan["serving"]) if n not in {None, ours} and hook.find_config(n)), None
-            )
+            # SageMaker does not update an endpoint that failed when it was created: that one can only go.
+            usable = () if never_served(found) else (recorded, plan["serving"])
+            before = next((n for n in usable if n not in {None, ours} and hook.find_config(n)), None)
             if before and ordered:
                 raise Unavailable(f"Endpoint '{endpoint}' could not be brought back to '{before}': it is tried again.")
             if before:
+                self.hold_scaling(found)
                 kept = not plan["options"]["instance_count"]
                 hook.update_endpoint(back_request(endpoint, before, retain_count=kept))
             elif plan["action"] == "none":
@@ -248,8 +290,10 @@ class SageMakerRestoreOperator(AfterAllOperator, _EndpointStep):
                 self.scaling.remove(endpoint)
                 hook.delete_endpoint(endpoint)
             raise self.wait(ordered=True)
-        if found and plan["options"]["autoscaling"]:
+        if found and "scaling_before" in plan:
             self._restore_scaling(endpoint)
+            if plan["retyped"] or plan["held"]:
+                hook.untag(found["EndpointArn"], names.AUTOSCALING_TAG)
         self._remove(hook, endpoint, ours)
         self._remove_data(hook, endpoint)
         serves = found["EndpointConfigName"] if found else "nothing"
@@ -321,7 +365,5 @@ class SageMakerUndeployOperator(_EndpointStep):
         for name in removed:
             hook.delete_resource(name)
         if self.delete_data:
-            place = plan["place"]
-            data = SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], endpoint)
-            self.log.info("Removed %d objects of model data.", data.delete_data())
+            self.log.info("Removed %d objects of model data.", data_hook(plan).delete_data())
         return {"endpoint": endpoint, "removed": removed}

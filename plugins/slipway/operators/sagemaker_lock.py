@@ -54,7 +54,7 @@ class SageMakerLockOperator(PlanOperator):
         if time.time() > deadline:
             raise Unavailable(
                 f"Endpoint '{self.plan['endpoint']}' is still being changed by run {held.owner}: wait until it ends, "
-                f"or remove s3://{data.bucket}/{data.lock_key} if there is no such run."
+                f"or remove s3://{data.lock_bucket}/{data.lock_key} if there is no such run."
             )
         self.log.info("Run %s changes the endpoint: waiting for it.", held.owner)
         raise TaskDeferred(
@@ -62,7 +62,7 @@ class SageMakerLockOperator(PlanOperator):
                 data.conn_id,
                 data.region,
                 time.time() + _LOOK_SECONDS,
-                bucket=data.bucket,
+                bucket=data.lock_bucket,
                 key=data.lock_key,
                 etag=held.etag,
             ),
@@ -107,7 +107,9 @@ class SageMakerUnlockOperator(PlanOperator):
 def data_hook(plan: dict[str, Any]) -> SageMakerDataHook:
     """Return the hook of a plan's folder in S3."""
     place = plan["place"]
-    return SageMakerDataHook(plan["conn_id"], place["region"], place["bucket"], plan["endpoint"])
+    return SageMakerDataHook(
+        plan["conn_id"], place["region"], place["bucket"], plan["endpoint"], lock_bucket=place["lock_bucket"]
+    )
 
 
 def _is_over(context: Context, held: Held) -> bool:

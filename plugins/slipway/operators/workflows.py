@@ -80,13 +80,13 @@ class ResolveWorkflowOperator(SlipwayOperator):
 
         :raises UserError: if there is no such workflow or model, or a field of the request is wrong.
         """
-        definition, file = catalog.load().find(int(self.workflow_id))
-        # First, because whoever is to hear of a failure is to hear of the next line's, too.
-        on_success = request.parse_emails("emailOnSuccess", self.mail_on_success)
+        # First, because whoever is to hear of a failure is to hear of the next lines', too.
         on_failure = request.parse_emails("emailOnFailure", self.mail_on_failure)
-        context["ti"].xcom_push("email_on_success", on_success)
         context["ti"].xcom_push("email_on_failure", on_failure)
+        definition, file = catalog.load().find(int(self.workflow_id))
         context["ti"].xcom_push("workflow", definition.name)
+        on_success = request.parse_emails("emailOnSuccess", self.mail_on_success)
+        context["ti"].xcom_push("email_on_success", on_success)
         checked = request.check(
             definition,
             {
@@ -250,6 +250,7 @@ class ScoreOperator(SlipwayOperator):
 
     def _with_credentials(self, node: dict[str, Any]) -> dict[str, Any]:
         """Put user and password of a node's connection where Spark's JDBC source looks for them."""
+        node = dict(node)  # what was resolved stays as it is: the password goes into the plan's file and nowhere else
         conn_id = node.pop("connection", None)
         if conn_id is None:
             return node
@@ -322,7 +323,8 @@ class NotifyOperator(SlipwayOperator):
         if not to:
             return {"sent": [], "reason": "nobody asked for one"}
         facts = {
-            "workflow": ti.xcom_pull(task_ids="resolve", key="workflow"),
+            # Without a name when there was no such workflow.
+            "workflow": ti.xcom_pull(task_ids="resolve", key="workflow") or context["dag"].dag_id,
             "execution": execution_of(context),
             "link": _run_page(context),
             "error": self._error(ti) if kind == "failure" else None,

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 __all__ = [
+    "AUTOSCALING_TAG",
     "DEPLOYMENT_TAG",
     "MODEL_TAG",
     "SUPERSEDED_TAG",
@@ -24,6 +25,8 @@ __all__ = [
 
 VARIANT = "AllTraffic"
 SUPERSEDED_TAG = "slipway:superseded"
+# On an endpoint whose autoscaling is away while its instance type changes: what it was.
+AUTOSCALING_TAG = "slipway:autoscaling"
 ENDPOINT_TAG, MODEL_TAG, VERSION_TAG, DEPLOYMENT_TAG = (
     f"slipway:{name}" for name in ("endpoint", "model", "version", "deployment")
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +12,10 @@ from slipway.errors import UserError
 __all__ = ["Autoscaling", "DataCapture", "Options", "Strategy", "Vpc"]
 
 _PARTS = {"mode": ("memory", "max_concurrency"), "strategy": ("size", "wait", "alarms")}
+# What SageMaker takes for a whole roll-out (MaximumExecutionTimeoutInSeconds), and what new instances need of it.
+_LONGEST_SECONDS = 28_800
+_START_SECONDS = 600
+_LINEAR_PERCENT = 25
 _S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?"
 
 
@@ -23,6 +28,7 @@ class DataCapture(_Value):
 
     percentage: int = Field(100, ge=1, le=100)
     s3_uri: str = Field(pattern=_S3)
+    kms: str | None = None
 
 
 class Autoscaling(_Value):
@@ -64,10 +70,40 @@ class Strategy(_Value):
             )
         return self
 
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        longest = _LONGEST_SECONDS - _START_SECONDS
+        if self.waits > longest:
+            raise ValueError(
+                f"the roll-out would wait {self.waits} s in all, and SageMaker takes {longest} s at most: "
+                "take a larger size or a shorter wait"
+            )
+        return self
+
     @property
     def percent(self) -> int:
         """The size of a step."""
-        return self.size or {"canary": 10, "linear": 25}[self.type]
+        return self.size or {"canary": 10, "linear": _LINEAR_PERCENT}[self.type]
+
+    @property
+    def bake(self) -> int:
+        """Seconds that the old version stays after all traffic has moved, so that an alarm can bring it back."""
+        return self.wait if self.alarms else 0
+
+    @property
+    def waits(self) -> int:
+        """Seconds that a roll-out waits at most, all its steps together."""
+        if self.type == "all_at_once":
+            return 2 * self.bake  # as interval and as the old fleet's rest: SageMaker's limit must be above both
+        steps = 2 if self.type == "canary" else math.ceil(100 / (self.size or _LINEAR_PERCENT))
+        return steps * self.wait + self.bake
+
+    def limit(self, patience: int) -> int:
+        """Return how many seconds SageMaker is given for the whole roll-out before it goes back.
+
+        :param patience: what the new instances are given to come up.
+        """
+        return min(_LONGEST_SECONDS, max(_START_SECONDS, patience) + self.waits)
 
 
 def _named(value: Any) -> Any:
@@ -89,7 +125,10 @@ class Mode(_Value):
 
 
 class Options(_Value):
-    """All of it. What is None is left as the endpoint has it, or as SageMaker has it by default."""
+    """All of it. What is None is left as the endpoint has it, or as SageMaker has it by default.
+
+    `no_autoscaling` is what `"autoscaling": "off"` in a conf becomes.
+    """
 
     image: str | None = None
     instance_type: str = Field("ml.m5.large", pattern=r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
@@ -97,6 +136,7 @@ class Options(_Value):
     mode: Annotated[Mode, BeforeValidator(_named)] = Field(default_factory=dict, validate_default=True)
     strategy: Annotated[Strategy, BeforeValidator(_named)] = Field(default_factory=dict, validate_default=True)
     autoscaling: Autoscaling | None = None
+    no_autoscaling: bool = False
     data_capture: DataCapture | None = None
     environment: dict[str, str] = {}
     vpc: Vpc | None = None
@@ -128,6 +168,9 @@ class Options(_Value):
             if beside := {part: present.pop(part) for part in parts if part in present}:
                 # Beside it in the conf, as the form has them, or inside it: both are understood.
                 present[owner] = {**_named(present.get(owner, {})), **beside}
+        if present.get("autoscaling") in ("off", False):
+            del present["autoscaling"]
+            present["no_autoscaling"] = True
         try:
             return cls.model_validate(present)
         except ValidationError as e:
@@ -136,9 +179,16 @@ class Options(_Value):
             what = first["msg"].removeprefix("Value error, ")
             raise UserError(f"{where or 'The conf of deploy_sagemaker'}: {what}; correct the conf.") from None
 
+    def beyond_rollback(self) -> list[str]:
+        """Return which options were given that make a deployment another one: a rollback has no use for them."""
+        usual = type(self).parse({})
+        fixed = ("image", "instance_type", "instance_count", "mode", "data_capture", "environment", "vpc", "kms")
+        return [name for name in fixed if getattr(self, name) != getattr(usual, name)]
+
     def identity(self) -> dict[str, Any]:
-        """Return what makes a deployment another one: all but how it is rolled out and scaled."""
-        dumped = self.model_dump(mode="json", exclude={"strategy", "autoscaling"}, exclude_none=True)
+        """Return what makes a deployment another one: all but how it is rolled out, scaled and tagged."""
+        beside = {"strategy", "autoscaling", "no_autoscaling", "tags"}
+        dumped = self.model_dump(mode="json", exclude=beside, exclude_none=True)
         if self.serverless:
             del dumped["instance_type"]
         else:

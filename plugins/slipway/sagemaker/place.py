@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 from slipway.errors import UserError
 
@@ -21,7 +21,10 @@ class Place:
 
     :param conn_id: the AWS connection.
     :param role: ARN of the role that the containers run with; empty for what makes no model.
-    :param bucket: name of the bucket for model data; its lock is there too.
+    :param bucket: name of the bucket for model data.
+    :param lock_bucket: name of the bucket that the endpoint's lock is in. No conf changes it: two runs that name
+        different buckets are to meet there.
+    :param recorded: whether region, account and bucket are those of what is deployed.
     """
 
     conn_id: str
@@ -29,6 +32,8 @@ class Place:
     account: str
     role: str
     bucket: str
+    lock_bucket: str
+    recorded: bool = False
 
     def checked(self, regions: Container[str]) -> Self:
         """Return it if it can be.
@@ -51,6 +56,6 @@ class Place:
             )
         return self
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """Return it for a plan."""
         return asdict(self)

@@ -76,7 +76,7 @@ def config_request(plan: dict[str, Any]) -> dict[str, Any]:
                 "CsvContentTypes": ["text/csv"],
                 "JsonContentTypes": ["application/json", "application/jsonlines"],
             },
-            **({"KmsKeyId": options.kms} if options.kms else {}),
+            **({"KmsKeyId": capture.kms} if capture.kms else {}),
         }
     return request
 
@@ -86,38 +86,50 @@ def endpoint_request(plan: dict[str, Any]) -> dict[str, Any]:
     return {"EndpointName": plan["endpoint"], "EndpointConfigName": plan["name"], "Tags": _all_tags(plan)}
 
 
-def update_request(plan: dict[str, Any]) -> dict[str, Any]:
+def update_request(plan: dict[str, Any], *, patience: int) -> dict[str, Any]:
     """Return UpdateEndpoint's request.
 
     What autoscaling made of the number of instances is kept, unless the deploy gives one itself. Data capture is in
     the new configuration, also where it only goes on.
+
+    :param patience: how many seconds the new instances are given to come up.
     """
     options = Options.model_validate(plan["options"])
     request = back_request(plan["endpoint"], plan["name"], retain_count=not options.instance_count)
     if not options.serverless:
-        request["DeploymentConfig"] = _deployment(options.strategy)
+        request["DeploymentConfig"] = _deployment(options.strategy, patience)
     return request
 
 
 def back_request(endpoint: str, name: str, *, retain_count: bool = True) -> dict[str, Any]:
-    """Return UpdateEndpoint's request that goes back to a configuration that served before, data capture and all."""
-    excluded = ["DataCaptureConfig"] + ([] if retain_count else ["DesiredInstanceCount"])
-    return {
+    """Return UpdateEndpoint's request that goes back to a configuration that served before.
+
+    :param retain_count: whether there are to be as many instances as there are, and not as many as it says.
+    """
+    request: dict[str, Any] = {
         "EndpointName": endpoint,
         "EndpointConfigName": name,
         "RetainAllVariantProperties": True,
-        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": kind} for kind in excluded],
     }
+    if not retain_count:
+        request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": "DesiredInstanceCount"}]
+    return request
 
 
-def _deployment(strategy: Strategy) -> dict[str, Any]:
+def _deployment(strategy: Strategy, patience: int) -> dict[str, Any]:
     routing: dict[str, Any] = {"Type": _TYPES[strategy.type], "WaitIntervalInSeconds": strategy.wait}
     if strategy.type in _SIZES:
         routing[_SIZES[strategy.type]] = {"Type": "CAPACITY_PERCENT", "Value": strategy.percent}
     else:
-        # Without alarms there is nothing to wait for.
-        routing["WaitIntervalInSeconds"] = strategy.wait if strategy.alarms else 0
-    deployment: dict[str, Any] = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+        # Required, and of no effect: the one step is followed by the bake.
+        routing["WaitIntervalInSeconds"] = strategy.bake
+    policy: dict[str, Any] = {
+        "TrafficRoutingConfiguration": routing,
+        "MaximumExecutionTimeoutInSeconds": strategy.limit(patience),
+    }
+    if strategy.bake:
+        policy["TerminationWaitInSeconds"] = strategy.bake
+    deployment: dict[str, Any] = {"BlueGreenUpdatePolicy": policy}
     if strategy.alarms:
         deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in strategy.alarms]}
     return deployment

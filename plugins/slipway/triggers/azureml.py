@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from slipway import settings
 from slipway.azureml.arm import PENDING, state_of
 from slipway.azureml.watch import Watcher, watcher
 from slipway.errors import SlipwayError, Unavailable
@@ -17,8 +18,8 @@ from slipway.hooks.azureml import AzureMLHook
 
 __all__ = ["AzureMLStateTrigger"]
 
-_PAUSE_SECONDS = 5.0
-_LONGEST_PAUSE_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 2.0
+_LONGEST_RETRY_AFTER_SECONDS = 300.0
 
 
 class AzureMLStateTrigger(BaseTrigger):
@@ -32,18 +33,14 @@ class AzureMLStateTrigger(BaseTrigger):
     :param path: the resource below the workspace.
     :param operation: URL of the operation, where it is known; it tells why a failure failed.
     :param deadline: when to give up, in seconds since the epoch.
-    :param pause: seconds between two looks.
     """
 
-    def __init__(
-        self, conn_id: str, path: str, operation: str | None, deadline: float, pause: float = _PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, conn_id: str, path: str, operation: str | None, deadline: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.path = path
         self.operation = operation
         self.deadline = deadline
-        self.pause = pause
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what the triggerer makes the trigger from."""
@@ -54,17 +51,20 @@ class AzureMLStateTrigger(BaseTrigger):
                 "path": self.path,
                 "operation": self.operation,
                 "deadline": self.deadline,
-                "pause": self.pause,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
         state: str | None = None
+        azure: Watcher | None = None
+        longest = settings.poll_seconds()
+        pause = min(_FIRST_PAUSE_SECONDS, longest)
         while True:
-            pause = self.pause
+            asked = 0.0
             try:
-                azure = watcher(await AzureMLHook(self.conn_id).aworkspace())
+                if azure is None:
+                    azure = watcher(await AzureMLHook(self.conn_id).aworkspace())
                 state = state_of(await azure.get(self.path))
                 if state not in PENDING:
                     known = {"operation": self.operation, "error": await self._error(azure, state)}
@@ -73,7 +73,7 @@ class AzureMLStateTrigger(BaseTrigger):
             except Unavailable as e:
                 # Azure comes back, and goes on meanwhile with what it was asked for: keep looking until the deadline.
                 self.log.warning("%s", e)
-                pause = min(max(pause, _seconds(e.code)), _LONGEST_PAUSE_SECONDS)
+                asked = min(_seconds(e.code), _LONGEST_RETRY_AFTER_SECONDS)
             except SlipwayError as e:
                 yield TriggerEvent({"path": self.path, "refused": str(e)})
                 return
@@ -81,7 +81,8 @@ class AzureMLStateTrigger(BaseTrigger):
                 yield TriggerEvent({"path": self.path, "late": state or "not seen"})
                 return
             # Not all at the same moment, where many wait.
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            await asyncio.sleep(max(pause * random.uniform(0.7, 1.3), asked * random.uniform(1.0, 1.3)))
+            pause = min(pause * 1.5, longest)
 
     async def _error(self, azure: Watcher, state: str | None) -> dict[str, Any] | None:
         if state not in {"Failed", "Canceled"} or self.operation is None:

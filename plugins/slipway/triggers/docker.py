@@ -10,7 +10,7 @@ from airflow.triggers.base import TriggerEvent
 from asgiref.sync import sync_to_async
 
 from slipway.errors import SlipwayError, Unavailable
-from slipway.hooks.docker import DockerEndpointHook
+from slipway.hooks.docker_candidate import Candidate
 from slipway.triggers.deployment import DeploymentTrigger
 
 __all__ = ["DockerDeploymentTrigger"]
@@ -28,20 +28,18 @@ class DockerDeploymentTrigger(DeploymentTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
         # docker-py blocks, so it has a thread to do it in.
-        state = sync_to_async(self._state, thread_sensitive=False)
+        candidate = Candidate(self.conn_id, self.endpoint, self.deployment)
+        state = sync_to_async(candidate.state, thread_sensitive=False)
         while time.time() < self.deadline:
             try:
                 if await state() == "ready":
                     yield TriggerEvent({})
                     return
             except Unavailable as e:
-                # The engine starts its containers again after a restart: keep asking until the deadline.
+                # The engine may be restarted: keep asking until the deadline.
                 self.log.warning("%s", e)
             except SlipwayError as e:
                 yield self.failed(e)
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
         yield self.late("its container's log")
-
-    def _state(self) -> str:
-        return DockerEndpointHook(self.conn_id).deployment_state(self.endpoint, self.deployment)

@@ -74,8 +74,11 @@ def _may(method: Any, entity: DagAccessEntity | None = None) -> Any:
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"model": Failure, "description": "No valid token or login cookie"},
-    403: {"model": Failure, "description": "The user may not do that, or the request comes from another site's page"},
+    401: {"model": Failure, "description": "No token and no login cookie"},
+    403: {
+        "model": Failure,
+        "description": "The login is invalid or expired, or does not allow that, or another site's page asks",
+    },
 }
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Failure, "description": "There is none of that id"}}
 

@@ -69,7 +69,7 @@ def load(folder: Path | None = None) -> Catalog:
     names: set[str] = set()
     for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
         try:
-            definition = parse(path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else b"", path.name)
+            definition = parse(_beginning(path), path.name)
             if definition.id in definitions:
                 other = definitions[definition.id][1].name
                 raise UserError(f"{path.name} and {other} both have id {definition.id}: give each its own.")
@@ -83,11 +83,19 @@ def load(folder: Path | None = None) -> Catalog:
     return Catalog(definitions, broken)
 
 
+def _beginning(path: Path) -> bytes:
+    """A file's content, and of one that is too large no more than shows it."""
+    with path.open("rb") as file:
+        return file.read(_LARGEST_BYTES + 1)
+
+
 def parse(content: bytes, name: str) -> Definition:
     """Read one definition.
 
     :raises BadDefinition: if it is not YAML, or not a definition.
     """
+    if len(content) > _LARGEST_BYTES:
+        raise BadDefinition(name, [Problem("", "larger than 1 MiB: definitions are short, so take data out of it.")])
     try:
         raw = yaml.load(content, Loader=_Loader)  # noqa: S506  # a safe loader, below
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as e:
@@ -106,11 +114,16 @@ def problems_of(errors: Iterable[Any]) -> list[Problem]:
     """Pydantic's errors as fields and rules."""
     return [
         Problem(
-            ".".join(str(part) for part in error["loc"] if part not in {"read", "sql", "score", "write"}),
+            ".".join(str(part) for position, part in enumerate(error["loc"]) if not _is_tag(error["loc"], position)),
             str(error["msg"]).removeprefix("Value error, "),
         )
         for error in errors
     ]
+
+
+def _is_tag(place: tuple[Any, ...], position: int) -> bool:
+    """Whether a part of an error's place is the type that Pydantic puts behind a node's number."""
+    return position == 2 and place[0] == "nodes"
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,6 +5,7 @@ Field by field explained in docs/workflows.md; `schema()` gives the JSON Schema 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from datetime import date
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from slipway.errors import UserError
+from slipway.workflows.places import overlapping
 from slipway.workflows.values import ParameterType, convert, placeholders
 
 __all__ = [
@@ -278,9 +280,15 @@ class Definition(_Part):
         for node in self.nodes:
             if not isinstance(node, WriteNode) and node.id not in taken:
                 raise ValueError(f"Nothing takes what node '{node.id}' gives: remove it, or write it.")
-        paths = [node.path for node in self.nodes if isinstance(node, WriteNode)]
-        if len(set(paths)) < len(paths):
-            raise ValueError("Two nodes write to the same path: give each its own.")
+        # As far as the text tells; planning looks again when the parameters are filled in.
+        writes = {f"node '{node.id}'": node.path for node in self.nodes if isinstance(node, WriteNode)}
+        texts = {**writes, "rejects": self.rejects_path}
+        clash = overlapping({name: posixpath.normpath(path) for name, path in texts.items()})
+        if clash:
+            raise ValueError(
+                f"{clash[0].capitalize()} and {clash[1]} write to the same path, or one below the other: give each a "
+                "folder of its own."
+            )
 
     def _check_parameters(self) -> None:
         declared = {parameter.name for parameter in self.parameters}
@@ -316,6 +324,11 @@ class Definition(_Part):
         for parameter in self.parameters:
             if parameter.required and parameter.name not in given:
                 raise ValueError(f"Parameter '{parameter.name}' is required, and the schedule does not set it.")
+
+    @property
+    def rejects_path(self) -> str:
+        """Where rejected rows go, as it is written."""
+        return self.rejects.path or f"rejects/{self.name}"
 
     @property
     def ordered(self) -> list[ReadNode | SqlNode | ScoreNode | WriteNode]:

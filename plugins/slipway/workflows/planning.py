@@ -5,15 +5,14 @@ Every placeholder is filled in here, so that the job has nothing to decide.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from slipway import settings
 from slipway.domain import Signature
 from slipway.errors import UserError
+from slipway.workflows import places
 from slipway.workflows.definition import Definition, ReadNode, ScoreNode, SqlNode, WriteNode
 from slipway.workflows.request import Values
 from slipway.workflows.values import fill, placeholders
@@ -27,7 +26,7 @@ def nodes_of(definition: Definition, file: Path, values: Values) -> list[dict[st
     """Return the nodes as the job takes them, with paths and options filled in and ordered.
 
     :param file: the definition's file; relative paths to read begin at its folder.
-    :raises UserError: if a parameter leads where callers may not go.
+    :raises UserError: if a parameter leads where callers may not go, or two outputs to one place.
     """
     made = []
     for node in definition.ordered:
@@ -60,13 +59,13 @@ def nodes_of(definition: Definition, file: Path, values: Values) -> list[dict[st
                     "options": _options(node.options, values),
                 }
         made.append({"id": node.id, "type": node.type, **plan})
+    _check_apart(made, rejects_of(definition)["path"])
     return made
 
 
 def rejects_of(definition: Definition) -> dict[str, Any]:
     """Return where rejected rows go, and how many there may be."""
-    path = definition.rejects.path or f"rejects/{definition.name}"
-    return {"path": _joined(settings.scores_dir(), path), "max_share": definition.rejects.max_share}
+    return {"path": _joined(settings.scores_dir(), definition.rejects_path), "max_share": definition.rejects.max_share}
 
 
 def columns_of(
@@ -132,8 +131,8 @@ def _joined(base: str, path: str) -> str:
 
 def _check_reach(path: str, text: str) -> None:
     """A caller's path may lead below the folders of `[slipway] workflow_dirs` and nowhere else."""
-    target = _normal(path)
-    if any(target == root or target.startswith(f"{root}/") for root in map(_normal, settings.workflow_dirs())):
+    target = places.normal(path)
+    if any(places.is_below(target, places.normal(root)) for root in settings.workflow_dirs()):
         return
     raise UserError(
         f"'{text}' becomes '{path[:200]}' with the parameters given, which is not below "
@@ -141,16 +140,15 @@ def _check_reach(path: str, text: str) -> None:
     )
 
 
-def _normal(path: str) -> str:
-    """One spelling for each place: no `..`, no doubled slashes, no links, no `file:` before a local path."""
-    parts = urlsplit(path)
-    if parts.scheme in {"", "file"}:
-        # A comma or a brace is a list of paths to Spark, each of which would have to be looked at.
-        if set("{},") & set(path):
-            return "/dev/null/refused"
-        return str(Path(posixpath.normpath(unquote(parts.path) if parts.scheme else path)).resolve())
-    cleaned = posixpath.normpath(f"/{parts.path}").lstrip("/")
-    return f"{parts.scheme}://{parts.netloc}/{cleaned}".rstrip("/")
+def _check_apart(nodes: list[dict[str, Any]], rejects: str) -> None:
+    """A re-run replaces what is its own at each output; two in one place would take each other's for it."""
+    roots = {f"node '{node['id']}'": places.normal(node["path"]) for node in nodes if node["type"] == "write"}
+    clash = places.overlapping({**roots, "rejects": places.normal(rejects)})
+    if clash:
+        raise UserError(
+            f"With the parameters given, {clash[0]} and {clash[1]} write to one place, or one below the other: give "
+            "each a folder of its own."
+        )
 
 
 def _options(options: dict[str, Any], values: Values) -> dict[str, str]:

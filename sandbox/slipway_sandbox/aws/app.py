@@ -53,7 +53,7 @@ class Application:
         self._writes = threading.Lock()
         self._endpoints = Endpoints(Fleets(place, self.behaviour, registries), self.behaviour)
         self._runtime = Runtime(self.behaviour)
-        resources = Resources(registries if place.containers else None)
+        resources = Resources(registries if place.containers else None, self.behaviour)
         # `create_endpoint_config` answers CreateEndpointConfig.
         self._calls: dict[str, Callable[[Region, dict[str, Any]], dict[str, Any]]] = {
             "".join(word.title() for word in name.split("_")): getattr(owner, name)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from slipway_sandbox.aws import neighbours
 from slipway_sandbox.aws.fleet import Fleet, Fleets, ProvisioningError
 from slipway_sandbox.aws.protocol import AwsError
 from slipway_sandbox.aws.rollout import Rollback, check_deployment, shift_traffic
@@ -30,7 +31,7 @@ class Endpoints:
     def create_endpoint(self, region: Region, params: dict[str, Any]) -> dict[str, Any]:
         name = params["EndpointName"]
         with region.lock:
-            config = region.config(params["EndpointConfigName"])
+            config = region.config(params["EndpointConfigName"], use=True)
             arn = region.arn("endpoint", name)
             if name in region.endpoints:
                 raise AwsError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
@@ -55,7 +56,7 @@ class Endpoints:
         deployment = params.get("DeploymentConfig")
         with region.lock:
             endpoint = region.endpoint(params["EndpointName"])
-            config = region.config(params["EndpointConfigName"])
+            config = region.config(params["EndpointConfigName"], use=True)
             if endpoint.status not in {"InService", "Failed", "UpdateRollbackFailed"}:
                 raise AwsError("ValidationException", f'Cannot update in-progress endpoint "{endpoint.arn}".')
             if endpoint.live is None:
@@ -65,6 +66,8 @@ class Endpoints:
                 raise AwsError("ValidationException", "Converting a real-time endpoint to serverless is not supported.")
             self._check_quota(region, config, endpoint.name)
             check_deployment(region.name, deployment)
+            _check_retained(params)
+            _check_scaling(region, endpoint, before, config)
             endpoint.status, endpoint.pending, endpoint.reason = "Updating", config.name, None
             endpoint.modified = time.time()
             endpoint.deployment = deployment
@@ -199,14 +202,36 @@ def _settle(region: Region, endpoint: Endpoint, status: str, reason: str | None 
 
 
 def _retained(endpoint: Endpoint, config: Resource, params: dict[str, Any]) -> dict[str, Any]:
-    """Return the instance count and data capture after an update: the configuration's, or what is retained."""
-    retain = params.get("RetainAllVariantProperties", False)
-    excluded = {one["VariantPropertyType"] for one in params.get("ExcludeRetainedVariantProperties", [])}
-    keep = {kind for kind in ("DesiredInstanceCount", "DataCaptureConfig") if retain and kind not in excluded}
-    count, capture = _instances(config), config.request.get("DataCaptureConfig")
-    if "DesiredInstanceCount" in keep and count is not None and endpoint.instances is not None:
+    """Return the instance count and data capture after an update: the configuration's; a count may be retained."""
+    keeps = params.get("RetainAllVariantProperties", False) and "DesiredInstanceCount" not in _excluded(params)
+    count = _instances(config)
+    if keeps and count is not None and endpoint.instances is not None:
         count = endpoint.instances
-    return {"instances": count, "capture": endpoint.capture if "DataCaptureConfig" in keep else capture}
+    return {"instances": count, "capture": config.request.get("DataCaptureConfig")}
+
+
+def _excluded(params: dict[str, Any]) -> set[str]:
+    return {one["VariantPropertyType"] for one in params.get("ExcludeRetainedVariantProperties", [])}
+
+
+def _check_retained(params: dict[str, Any]) -> None:
+    if "DataCaptureConfig" in _excluded(params):
+        raise AwsError("ValidationException", "Variant property type DataCaptureConfig is not currently supported.")
+
+
+def _check_scaling(region: Region, endpoint: Endpoint, before: Resource, config: Resource) -> None:
+    """Refuse another instance type while application autoscaling looks after the variant.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-scaling-update.html
+    """
+    kinds = {_variant(one).get("InstanceType") for one in (before, config)}
+    name = _variant(before)["VariantName"]
+    if len(kinds) > 1 and neighbours.is_scaled(region.name, f"endpoint/{endpoint.name}/variant/{name}"):
+        raise AwsError(
+            "ValidationException",
+            f'The variant(s) "[{name}]" must be deregistered as scalable targets with AWS Auto Scaling before they can '
+            "be removed or have their instance type changed.",
+        )
 
 
 def _variant(config: Resource) -> dict[str, Any]:

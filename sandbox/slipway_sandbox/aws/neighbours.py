@@ -10,7 +10,7 @@ from moto.backends import get_backend
 
 from slipway_sandbox.aws.settings import ACCOUNT
 
-__all__ = ["alarm_state", "append_logs", "put_object", "read_object", "role_exists"]
+__all__ = ["alarm_state", "append_logs", "is_scaled", "put_object", "read_object", "role_exists"]
 
 
 def read_object(uri: str) -> tuple[str, bytes] | None:
@@ -43,6 +43,12 @@ def alarm_state(region: str, name: str) -> str | None:
     backend: Any = get_backend("cloudwatch")[ACCOUNT][region]
     alarm = backend.alarms.get(name)
     return str(alarm.state_value) if alarm else None
+
+
+def is_scaled(region: str, resource: str) -> bool:
+    """Whether application autoscaling has a resource as a target."""
+    backend: Any = get_backend("applicationautoscaling")[ACCOUNT][region]
+    return any(resource in targets for targets in backend.targets.values())
 
 
 def append_logs(region: str, group: str, stream: str, lines: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from slipway_sandbox.aws import neighbours
 from slipway_sandbox.aws.protocol import AwsError
 from slipway_sandbox.aws.registry import Registries
+from slipway_sandbox.aws.settings import Behaviour
 from slipway_sandbox.aws.store import Endpoint, Region, Resource
 
 __all__ = ["Resources"]
@@ -21,8 +22,9 @@ class Resources:
     :param registries: which images there are; None: all, because nothing runs in containers.
     """
 
-    def __init__(self, registries: Registries | None) -> None:
+    def __init__(self, registries: Registries | None, behaviour: Behaviour) -> None:
         self._registries = registries
+        self._behaviour = behaviour
 
     def create_model(self, region: Region, params: dict[str, Any]) -> dict[str, Any]:
         name, container = params["ModelName"], params.get("PrimaryContainer")
@@ -43,7 +45,7 @@ class Resources:
         with region.lock:
             if name in region.models:
                 raise AwsError("ValidationException", f'Cannot create already existing model "{arn}".')
-            region.models[name] = Resource(name, arn, params)
+            region.models[name] = Resource(name, arn, params, self._behaviour.stale_reads)
             region.tag(arn, params.get("Tags", []))
         return {"ModelArn": arn}
 
@@ -82,11 +84,11 @@ class Resources:
             raise AwsError("ValidationException", "The sandbox serves endpoints with one production variant.")
         (variant,) = params["ProductionVariants"]
         with region.lock:
-            model = region.model(variant["ModelName"])
+            model = region.model(variant["ModelName"], use=True)
             _check_variant(variant, model, params)
             if name in region.configs:
                 raise AwsError("ValidationException", f'Cannot create already existing endpoint configuration "{arn}".')
-            region.configs[name] = Resource(name, arn, params)
+            region.configs[name] = Resource(name, arn, params, self._behaviour.stale_reads)
             region.tag(arn, params.get("Tags", []))
         return {"EndpointConfigArn": arn}
 

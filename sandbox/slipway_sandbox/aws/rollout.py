@@ -42,6 +42,14 @@ def check_deployment(region: str, deployment: dict[str, Any] | None) -> None:
             raise AwsError("ValidationException", f"{key} goes with its own type, not with {routing['Type']}.")
         if size and size["Type"] == "CAPACITY_PERCENT" and size["Value"] not in allowed:
             raise AwsError("ValidationException", f"{key} must be {allowed[0]} to {allowed[-1]} percent.")
+    limit = policy.get("MaximumExecutionTimeoutInSeconds")
+    said = routing["WaitIntervalInSeconds"] + policy.get("TerminationWaitInSeconds", 0)
+    if limit is not None and max(said, sum(wait for _, wait in _steps(policy))) >= limit:
+        raise AwsError(
+            "ValidationException",
+            "MaximumExecutionTimeoutInSeconds must be larger than the total waiting time specified in "
+            "TerminationWaitInSeconds and WaitIntervalInSeconds.",
+        )
     for name in _alarms(deployment):
         if neighbours.alarm_state(region, name) is None:
             raise AwsError("ValidationException", f"CloudWatch alarm {name} does not exist.")
@@ -63,6 +71,7 @@ def shift_traffic(region: Region, endpoint: Endpoint, time_scale: float) -> None
 
 def _steps(policy: dict[str, Any]) -> Iterator[tuple[float, float]]:
     """Yield each share of the new fleet, and for how many seconds it stays so."""
+    # What follows the last step, with all traffic on the new fleet, is the wait for the old one's end alone.
     routing = policy.get("TrafficRoutingConfiguration") or {"Type": "ALL_AT_ONCE"}
     wait = float(routing.get("WaitIntervalInSeconds", 0))
     key = _SIZES[routing["Type"]]
@@ -74,7 +83,7 @@ def _steps(policy: dict[str, Any]) -> Iterator[tuple[float, float]]:
         while share < 1.0:
             yield share, wait
             share = 1.0 if key == "CanarySize" else share + step
-    yield 1.0, wait + float(policy.get("TerminationWaitInSeconds", 0))
+    yield 1.0, float(policy.get("TerminationWaitInSeconds", 0))
 
 
 def _watch(region: str, alarms: list[str], seconds: float) -> None:

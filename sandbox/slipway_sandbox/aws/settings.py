@@ -56,6 +56,9 @@ class Behaviour:
     # How long a container has to answer /ping (real: 4 minutes by default), and an invocation (real: 60 s). Seconds.
     health_check_seconds: float = 240.0
     invocation_seconds: float = 60.0
+    # How often a model or configuration that has just been made is not found by a call that is to use it: SageMaker
+    # promises no more (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpoint.html).
+    stale_reads: int = 0
     # Most instances of a type; a type that is not named has no limit.
     quota: dict[str, int] = field(default_factory=dict)
     # By endpoint name, or `*`.

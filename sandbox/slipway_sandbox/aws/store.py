@@ -20,11 +20,15 @@ _Kind = TypeVar("_Kind")
 
 @dataclass
 class Resource:
-    """A model or an endpoint configuration: what it was asked to be, which never changes."""
+    """A model or an endpoint configuration: what it was asked to be, which never changes.
+
+    :param unseen: how often it is still not found by a call that is to use it.
+    """
 
     name: str
     arn: str
     request: dict[str, Any]
+    unseen: int = 0
     created: float = field(default_factory=time.time)
 
 
@@ -65,31 +69,44 @@ class Region:
         """Return the ARN of a resource."""
         return f"arn:aws:sagemaker:{self.name}:{ACCOUNT}:{kind}/{name.lower()}"
 
-    def model(self, name: str) -> Resource:
+    def model(self, name: str, *, use: bool = False) -> Resource:
         """Return a model.
 
+        :param use: whether something is to be made of it: such a call may not see it yet.
         :raises AwsError: if there is none.
         """
-        return _found(self.models, name, f'Could not find model "{self.arn("model", name)}".')
+        missing = self._missing("model", "model", name)
+        return _seen(_found(self.models, name, missing), missing, use=use)
 
-    def config(self, name: str) -> Resource:
+    def config(self, name: str, *, use: bool = False) -> Resource:
         """Return an endpoint configuration.
 
+        :param use: whether something is to be made of it: such a call may not see it yet.
         :raises AwsError: if there is none.
         """
-        arn = self.arn("endpoint-config", name)
-        return _found(self.configs, name, f'Could not find endpoint configuration "{arn}".')
+        missing = self._missing("endpoint configuration", "endpoint-config", name)
+        return _seen(_found(self.configs, name, missing), missing, use=use)
+
+    def _missing(self, what: str, kind: str, name: str) -> str:
+        return f'Could not find {what} "{self.arn(kind, name)}".'
 
     def endpoint(self, name: str) -> Endpoint:
         """Return an endpoint.
 
         :raises AwsError: if there is none.
         """
-        return _found(self.endpoints, name, f'Could not find endpoint "{self.arn("endpoint", name)}".')
+        return _found(self.endpoints, name, self._missing("endpoint", "endpoint", name))
 
     def tag(self, arn: str, tags: list[dict[str, str]]) -> None:
         """Set tags of a resource."""
         self.tags.setdefault(arn, {}).update({tag["Key"]: tag["Value"] for tag in tags})
+
+
+def _seen(resource: Resource, otherwise: str, *, use: bool) -> Resource:
+    if use and resource.unseen > 0:
+        resource.unseen -= 1
+        raise AwsError("ValidationException", otherwise)
+    return resource
 
 
 def _found(resources: dict[str, _Kind], name: str, otherwise: str) -> _Kind:

@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from slipway_sandbox.azure.assets import Assets
-from slipway_sandbox.azure.endpoints import BUSY, PATH, Deployment, Endpoint, Endpoints
+from slipway_sandbox.azure.endpoints import BUSY, PATH, Deployment, Endpoint, Endpoints, read_patch
 from slipway_sandbox.azure.errors import ArmError, not_found
 from slipway_sandbox.azure.names import CORES, check_name
-from slipway_sandbox.azure.resources import resource
+from slipway_sandbox.azure.resources import resource, touched
 from slipway_sandbox.azure.runtime import CrashedError, PullError, Replica, Runtime
 
 __all__ = ["Deployments"]
@@ -54,6 +54,7 @@ class Deployments:
             Route(every, self._list),
             Route(one, self._get, methods=["GET"]),
             Route(one, self._put, methods=["PUT"]),
+            Route(one, self._patch, methods=["PATCH"]),
             Route(one, self._delete, methods=["DELETE"]),
             Route(f"{one}/getLogs", self._logs, methods=["POST"]),
         ]
@@ -89,6 +90,21 @@ class Deployments:
         endpoint.deployments[name] = made
         made.operation = operation = self.operations.start(self._provision(name, made))
         return JSONResponse(made.resource, 200 if found else 201, self.operations.headers(operation))
+
+    async def _patch(self, request: Request) -> Response:
+        """Change tags or capacity; what runs is not replaced."""
+        self.endpoints.find(request).check_idle()
+        found = self._find(request)
+        if found.state in BUSY:
+            raise ArmError(409, "Conflict", f"The deployment is {found.state}: wait until the operation is over.")
+        found.resource = touched({**found.resource, **read_patch(await request.json(), "sku")})
+        found.state = "Updating"
+        found.operation = operation = self.operations.start(self._settle(found))
+        return Response(status_code=202, headers=self.operations.headers(operation, location=True))
+
+    async def _settle(self, deployment: Deployment) -> None:
+        await asyncio.sleep(self.settings.pace)
+        deployment.state = "Succeeded"
 
     async def _provision(self, name: str, deployment: Deployment) -> None:
         old = deployment.replica

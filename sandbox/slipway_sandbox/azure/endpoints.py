@@ -98,6 +98,7 @@ class Endpoints:
             Route(PATH, self._list),
             Route(one, self._get, methods=["GET"]),
             Route(one, self._put, methods=["PUT"]),
+            Route(one, self._patch, methods=["PATCH"]),
             Route(one, self._delete, methods=["DELETE"]),
             Route(f"{one}/listKeys", self._keys, methods=["POST"]),
             Route(f"{one}/regenerateKeys", self._regenerate, methods=["POST"]),
@@ -139,6 +140,14 @@ class Endpoints:
         operation = self.operations.start(self._settle(endpoint, body))
         return JSONResponse(endpoint.resource, 200 if found else 201, self.operations.headers(operation))
 
+    async def _patch(self, request: Request) -> Response:
+        endpoint = self.find(request)
+        endpoint.check_idle()
+        endpoint.resource = touched({**endpoint.resource, **read_patch(await request.json())})
+        endpoint.properties["provisioningState"] = "Updating"
+        operation = self.operations.start(self._settle(endpoint, endpoint.resource))
+        return Response(status_code=202, headers=self.operations.headers(operation, location=True))
+
     def _new(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         given = body.get("properties", {})
         # Keys come with the body of a create and are never in an answer.
@@ -148,7 +157,9 @@ class Endpoints:
             "scoringUri": f"{self.settings.url}/inference/{name}/score",
             "swaggerUri": f"{self.settings.url}/inference/{name}/swagger.json",
         }  # fmt: skip
-        identity = {"type": "SystemAssigned", "principalId": "0", "tenantId": self.settings.tenant}
+        identity = body.get("identity") or {"type": "SystemAssigned"}
+        if identity["type"] == "SystemAssigned":
+            identity = {**identity, "principalId": "0", "tenantId": self.settings.tenant}
         path = f"{self.settings.workspace_id}/onlineEndpoints/{name}"
         return resource(path, {**body, "properties": properties}, identity=identity, kind="Managed")
 
@@ -158,6 +169,7 @@ class Endpoints:
         check_traffic(given.get("traffic") or {}, given.get("mirrorTraffic") or {}, ready)
         if given.get("authMode", endpoint.properties["authMode"]).lower() != endpoint.properties["authMode"].lower():
             raise ArmError(400, "BadRequest", "The authentication mode of an endpoint cannot be changed.")
+        _check_identity(endpoint, body)
         endpoint.resource = touched({**endpoint.resource, "tags": body.get("tags", {})})
 
     async def _settle(self, endpoint: Endpoint, body: dict[str, Any]) -> None:
@@ -204,6 +216,29 @@ class Endpoints:
         now = int(time.time())
         token = {"accessToken": endpoint.keys["primaryKey"], "tokenType": "Bearer"}
         return JSONResponse({**token, "expiryTimeUtc": now + 3600, "refreshAfterTimeUtc": now + 3000})
+
+
+def read_patch(body: dict[str, Any], *more: str) -> dict[str, Any]:
+    """Return what a PATCH changes; tags are replaced as a whole.
+
+    :param more: what may be changed beside the tags.
+    :raises ArmError: 400, for anything else.
+    """
+    if unknown := set(body) - {"tags", *more}:
+        raise ArmError(400, "BadRequest", f"A PATCH cannot change {', '.join(sorted(unknown))}.")
+    return body
+
+
+def _check_identity(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    """Check that an update leaves the identity as it is.
+
+    https://learn.microsoft.com/azure/machine-learning/how-to-access-resources-from-endpoints-managed-identities#limitations
+    """
+    has, asked = endpoint.resource["identity"], body.get("identity") or endpoint.resource["identity"]
+    if asked["type"] != has["type"] or set(asked.get("userAssignedIdentities") or ()) != set(
+        has.get("userAssignedIdentities") or ()
+    ):
+        raise ArmError(400, "BadRequest", "The identity of an endpoint cannot be changed.")
 
 
 def _check_mode(endpoint: Endpoint, mode: str) -> None:

@@ -53,7 +53,7 @@ class Scoring:
         asked = request.headers.get(HEADER)
         name = asked or _by_share(endpoint.traffic)
         deployment = endpoint.deployments.get(name) if name else None
-        if deployment is None or deployment.replica is None or deployment.state != "Succeeded":
+        if deployment is None or deployment.replica is None or deployment.state in {"Failed", "Deleting"}:
             return PlainTextResponse(
                 "Specified deployment could not be found" if asked else "No valid deployments", 404
             )

@@ -74,7 +74,7 @@ class Job:
             "version": self._model.version,
             "bundle_digest": self._model.bundle_digest,
             "part_rows": self._part_rows,
-            "files": [[str(file.relative_to(self._root())), file.stat().st_size] for file in self._files],
+            "files": [self._identity(file) for file in self._files],
         }
         try:
             self._output.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Job:
                 if json.loads(note.read_bytes()) != identity:
                     raise JobError(
                         f"{self._output} holds the results of another run (see {RUN_FILE}): give --output an empty "
-                        "folder, or the same model, input and --part-rows."
+                        "folder, or the same model, unchanged input and --part-rows."
                     )
             elif any(self._output.iterdir()):
                 raise JobError(f"{self._output} is not empty: give --output an empty folder.")
@@ -92,12 +92,17 @@ class Job:
         except (OSError, ValueError) as error:
             raise JobError(f"{self._output} cannot be used ({error}): give --output a writable folder.") from error
 
+    def _identity(self, file: Path) -> list[Any]:
+        """What tells an input file from another one, or from itself when it has been written again."""
+        about = file.stat()
+        return [str(file.relative_to(self._root())), about.st_size, about.st_mtime_ns]
+
     def _root(self) -> Path:
         return self._source if self._source.is_dir() else self._source.parent
 
     def _score_file(self, file: Path) -> Iterator[int]:
-        relative = file.relative_to(self._root())
-        folder = self._output / relative.with_name(relative.name.replace(".", "_"))
+        # The file's whole name, ending too: no two inputs have the same.
+        folder = self._output / file.relative_to(self._root())
         folder.mkdir(parents=True, exist_ok=True)
         try:
             source = open_format(file)

@@ -13,7 +13,7 @@ import httpx
 
 from slipway.domain import DeploymentRecord
 from slipway.errors import Unavailable, UserError
-from slipway.targets import WatchingHook, endpoint_hook
+from slipway.targets import WatchingHook, recorded_hook
 
 __all__ = ["CONNECTIONS", "COUNTED", "Answer", "Figures", "Health", "figures", "health", "try_it"]
 
@@ -71,7 +71,7 @@ def health(record: DeploymentRecord, conn_id: str) -> Health:
     :param conn_id: the target's connection.
     :raises SlipwayError: if the target cannot be asked.
     """
-    hook = endpoint_hook(record.target, conn_id)
+    hook = recorded_hook(record, conn_id)
     served = hook.served(record.endpoint)
     if served is None:
         return Health("gone", "Nothing of this endpoint is there any more: deploy it again, or undeploy it.")
@@ -162,7 +162,7 @@ def try_it(record: DeploymentRecord, conn_id: str, text: str) -> Answer:
         raise UserError(f"The input is not valid JSON ({e}).") from None
     if not isinstance(payload, dict):
         raise UserError('The input is not a JSON object: begin with {"dataframe_split": …}.')
-    hook = endpoint_hook(record.target, conn_id)
+    hook = recorded_hook(record, conn_id)
     began = time.perf_counter()
     predictions = hook.invoke(record.endpoint, payload)
     took = (time.perf_counter() - began) * 1000

@@ -143,7 +143,7 @@ def test_it_scores_files_in_a_mounted_folder(engine: DockerEngineHook, run: Run,
         binds=[f"{tmp_path}:/data"],
     )  # fmt: skip
     assert engine.client.wait(container["Id"], timeout=180)["StatusCode"] == 0, engine.client.logs(container["Id"])
-    found = "".join(path.read_text() for path in sorted((tmp_path / "out").rglob("*.csv")))
+    found = "".join(path.read_text() for path in sorted((tmp_path / "out").rglob("part-*")))
     assert found.count("1") >= 3, json.dumps(sorted(map(str, (tmp_path / "out").rglob("*"))))
 
 
